@@ -4,6 +4,8 @@
 //! Never here: I/O, clocks, randomness, environment, logging, locks. Each module may use only those listed above it.
 //! Used by pilot, the injector and `meshctl`, so that none of them has an opinion of its own.
 
+pub mod object;
+
 pub mod model;
 
 pub mod mesh;

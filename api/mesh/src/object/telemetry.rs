@@ -1,0 +1,11 @@
+//! Group telemetry.istio.io: its kinds as they are stored.
+//!
+//! Never here: meaning. Used by kind.
+//! Called by serde.
+
+use super::shape::shapes;
+
+shapes! {
+    /// A Telemetry.
+    pub struct Telemetry {}
+}
