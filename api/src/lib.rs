@@ -7,3 +7,6 @@
 pub mod name;
 pub mod note;
 pub mod spec;
+
+pub mod head;
+pub mod pattern;
