@@ -1,11 +1,12 @@
 //! What a proxy is told, as Envoy v3 messages: spec to wire, and wire to spec.
 //!
-//! `discovery` is the envelope (own messages, shared bytes), `node` says who asks.
+//! `discovery` is the envelope (own messages, shared bytes), `node` says who asks, `ca` asks for certificates.
 //! [`encode()`] writes one resource in the dialect its reader understands; [`decode()`] reads any control plane's resources
 //! and checks them again. `decode(encode(s)) == s` for what our own proxies read.
 //! Never here: decisions about traffic; what a proxy is told is `api-mesh`'s, what it does with it is `api`'s.
 //! Used by pilot (encode), the proxy (decode) and `meshctl proxy-config` (both).
 
+pub mod ca;
 mod decode;
 pub mod discovery;
 mod encode;
