@@ -14,6 +14,7 @@ pub mod networking;
 mod scalar;
 mod schema;
 pub mod security;
+pub mod selector;
 mod shape;
 pub mod telemetry;
 

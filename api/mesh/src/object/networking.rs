@@ -1,27 +1,23 @@
-//! Group networking.istio.io: its kinds as they are stored.
+//! Group networking.istio.io: routes, destinations, gateways, services outside, and what a sidecar sees.
 //!
-//! Never here: meaning. Used by kind.
+//! One file for each kind, all re-exported here; what several of them share is in the file of the kind that it comes from.
+//! Never here: meaning. Read by `from_json`, used by `model`.
 //! Called by serde.
 
-use super::shape::shapes;
+mod destination_rule;
+mod envoy_filter;
+mod gateway;
+mod service_entry;
+mod sidecar;
+mod traffic_policy;
+mod virtual_service;
+mod workload_group;
 
-shapes! {
-    /// A VirtualService.
-    pub struct VirtualService {}
-    /// A DestinationRule.
-    pub struct DestinationRule {}
-    /// A Gateway.
-    pub struct Gateway {}
-    /// A ServiceEntry.
-    pub struct ServiceEntry {}
-    /// A Sidecar.
-    pub struct Sidecar {}
-    /// A WorkloadEntry.
-    pub struct WorkloadEntry {}
-    /// A WorkloadGroup.
-    pub struct WorkloadGroup {}
-    /// A EnvoyFilter.
-    pub struct EnvoyFilter {}
-    /// A ProxyConfig.
-    pub struct ProxyConfig {}
-}
+pub use self::destination_rule::*;
+pub use self::envoy_filter::*;
+pub use self::gateway::*;
+pub use self::service_entry::*;
+pub use self::sidecar::*;
+pub use self::traffic_policy::*;
+pub use self::virtual_service::*;
+pub use self::workload_group::*;

@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use schemars::{Schema, json_schema};
+use serde_json::{Value, json};
+
 /// Whether a field says nothing and is left out of JSON.
 pub(crate) trait Absent {
     /// True when the field is not set.
@@ -34,6 +37,8 @@ impl Absent for bool {}
 impl Absent for i32 {}
 impl Absent for u16 {}
 impl Absent for u32 {}
+impl Absent for u64 {}
+impl Absent for f64 {}
 impl Absent for super::scalar::Duration {}
 impl Absent for super::scalar::IntOrString {}
 
@@ -81,3 +86,23 @@ macro_rules! names {
 }
 
 pub(crate) use {names, shapes};
+
+/// Rules for `x-kubernetes-validations`: what to tell the user, and the expression.
+pub(crate) fn cel(rules: &[(&str, &str)]) -> Value {
+    rules.iter().map(|(message, rule)| json!({ "message": message, "rule": rule })).collect()
+}
+
+/// At most one of these fields, as `oneOf` says it.
+pub(crate) fn one_of(fields: &[&str]) -> Value {
+    let each = fields.iter().map(|field| json!({ "required": [field] }));
+    let none = json!({ "not": { "anyOf": each.clone().collect::<Vec<_>>() } });
+    std::iter::once(none).chain(each).collect()
+}
+
+/// A port number that is at least 1 and at most 65535.
+pub(crate) const PORT: (&str, &str) = ("port must be between 1-65535", "0 < self && self <= 65535");
+
+/// An object of which nothing is known.
+pub(crate) fn free_form() -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
