@@ -29,7 +29,7 @@ use tonic::{
     transport::{Channel, Endpoint, Server, server::Connected},
 };
 
-use crate::tls::peer_identity;
+use crate::tls::{peer_identity, plainly};
 
 /// How long a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -110,7 +110,8 @@ async fn handshake(socket: TcpStream, address: SocketAddr, tls: Option<TlsAccept
     };
     let stream = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(socket))
         .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))??;
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))?
+        .map_err(plainly)?;
     let identity = peer_identity(stream.get_ref().1.peer_certificates());
     let peer = Peer { identity, address, secure: true };
     Ok(Connection { wire: Wire::Tls(Box::new(stream.into())), peer })
@@ -219,7 +220,7 @@ async fn connect(address: String, tls: Option<(TlsConnector, ServerName<'static>
     let connection = match tls {
         None => Connection { wire: Wire::Plain(socket), peer: Peer { identity: None, address: remote, secure: false } },
         Some((connector, name)) => {
-            let stream = connector.connect(name, socket).await?;
+            let stream = connector.connect(name, socket).await.map_err(plainly)?;
             let identity = peer_identity(stream.get_ref().1.peer_certificates());
             let peer = Peer { identity, address: remote, secure: true };
             Connection { wire: Wire::Tls(Box::new(stream.into())), peer }

@@ -88,12 +88,13 @@ impl CaClient {
         match tokio::time::timeout(LIMIT, client.create_certificate(request)).await {
             Err(_) => Err(unreachable(format!("no answer within {LIMIT:?}"))),
             Ok(Ok(reply)) => Ok(reply.into_inner().cert_chain),
-            Ok(Err(status)) => match status.code() {
-                Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument => {
-                    Err(IdentityError::Refused(status.message().to_owned()))
-                }
-                _ => Err(unreachable(grpc::reason(&status))),
-            },
+            Ok(Err(status)) => Err(
+                if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument) {
+                    IdentityError::Refused(status.message().to_owned())
+                } else {
+                    unreachable(grpc::reason(&status))
+                },
+            ),
         }
     }
 }

@@ -181,3 +181,6 @@ impl Identity {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

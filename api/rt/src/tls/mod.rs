@@ -16,7 +16,9 @@ use rustls::crypto::CryptoProvider;
 pub use certificate::{Certificate, CertificateError, Roots};
 pub use config::{ClientOptions, Clients, ServerOptions, TlsError, client_config, server_config};
 pub use slot::{CertificateSlot, RootsSlot};
-pub use verify::{Expect, Peers, SpiffeClientVerifier, SpiffeServerVerifier, WrongPeer, peer_identity, wrong_peer};
+pub use verify::{
+    Expect, Peers, SpiffeClientVerifier, SpiffeServerVerifier, WrongPeer, peer_identity, plainly, wrong_peer,
+};
 
 /// AWS-LC, with post-quantum key exchange preferred.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -29,3 +31,6 @@ pub fn install() {
     // An error says only that it is installed already.
     let _installed = CryptoProvider::install_default(CryptoProvider::clone(&provider())).is_ok();
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -75,9 +75,22 @@ impl WrongPeer {
 
 /// The refusal within a failed handshake, if that is why it failed.
 pub fn wrong_peer(error: &std::io::Error) -> Option<&WrongPeer> {
-    match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) => cause.downcast_ref(),
-        _ => None,
+    let cause = error.get_ref()?;
+    if let Some(wrong) = cause.downcast_ref() {
+        return Some(wrong);
+    }
+    if let Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = cause.downcast_ref::<Error>()? {
+        cause.downcast_ref()
+    } else {
+        None
+    }
+}
+
+/// The error of a failed handshake so that its text says why in a sentence; rustls prints the refusal's insides.
+pub fn plainly(error: std::io::Error) -> std::io::Error {
+    match wrong_peer(&error) {
+        Some(wrong) => std::io::Error::new(error.kind(), wrong.clone()),
+        None => error,
     }
 }
 
