@@ -1,0 +1,16 @@
+//! `meshctl shell`: written with the sandbox's node.
+//!
+//! Never here yet: the sandbox. Called by `main`.
+
+use std::process::ExitCode;
+
+use crate::cluster::Target;
+
+/// Flags of `shell`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs.
+pub(crate) fn run(_target: &Target, _args: Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("the sandbox is not part of this build")
+}
