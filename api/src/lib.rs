@@ -10,3 +10,11 @@ pub mod spec;
 
 pub mod head;
 pub mod pattern;
+pub mod why;
+
+pub mod authz;
+pub mod balance;
+pub mod retry;
+pub mod table;
+
+pub mod route;
