@@ -1,1 +1,9 @@
-//! skeleton
+//! Whole-mesh tests: real programs, real kubectl, real network namespaces.
+//!
+//! A suite is one test program: it starts what it needs once, runs its tests in order, and cleans up whatever happens.
+//! Never here: a decision of the mesh. Run by `cargo xtask test`.
+
+pub mod judge;
+pub mod kubectl;
+pub mod sandbox;
+pub mod suite;
