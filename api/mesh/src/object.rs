@@ -5,6 +5,7 @@
 //! Called by `api-kube` for every object it sees, by pilot's admission webhook and by `meshctl`.
 
 pub mod core;
+mod crd;
 mod error;
 pub mod extensions;
 mod kind;
@@ -18,6 +19,7 @@ pub mod selector;
 mod shape;
 pub mod telemetry;
 
+pub use crd::crds;
 pub use error::ObjectError;
 pub use kind::{Kind, Stored, Strictness, from_json};
 pub use meta::{Condition, Metadata, Object, OwnerReference, Status, ValidationMessage, ValidationMessageType};

@@ -38,6 +38,7 @@ shapes! {
         /// Key for verifying; not used by Istio yet.
         pub verification_key: Option<String>,
         /// Settings handed to it.
+        #[serde(default)]
         #[schemars(schema_with = "free_form_value")]
         pub plugin_config: Option<Value>,
         /// Its name inside Envoy.
@@ -116,6 +117,7 @@ shapes! {
         /// Key for verifying; not used by Istio yet.
         pub verification_key: Option<String>,
         /// Settings handed to it.
+        #[serde(default)]
         #[schemars(schema_with = "free_form_value")]
         pub plugin_config: Option<Value>,
         /// Its name inside Envoy.

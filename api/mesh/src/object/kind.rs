@@ -191,3 +191,109 @@ pub(crate) fn typed<T: DeserializeOwned>(value: &Value, object: &ObjectRef) -> R
         source: error.into_inner(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(kind: &str, api_version: &str, spec: Value) -> Result<(Stored, Vec<String>), ObjectError> {
+        let object = json!({
+            "apiVersion": api_version, "kind": kind, "metadata": { "name": "reviews", "namespace": "shop" }, "spec": spec,
+        });
+        from_json(object, Strictness::Report)
+    }
+
+    fn wrong(spec: Value) -> String {
+        read("VirtualService", "networking.istio.io/v1", spec).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn all_versions_are_one_type() {
+        let versions = ["v1", "v1beta1", "v1alpha3"].map(|version| format!("networking.istio.io/{version}"));
+        let read = versions.map(|version| read("VirtualService", &version, json!({ "hosts": ["reviews"] })).unwrap().0);
+        assert!(read.iter().all(|stored| stored == &read[0]));
+        assert_eq!(read[0].reference().to_string(), "VirtualService/reviews.shop");
+    }
+
+    #[test]
+    fn a_wrong_type_names_object_and_field() {
+        assert_eq!(
+            wrong(json!({ "http": [{ "route": [] }, { "timeout": 5 }] })),
+            "VirtualService/reviews.shop: spec.http[1].timeout: invalid type: integer `5`, expected a duration such as \"1.5s\"",
+        );
+        assert!(wrong(json!({ "hosts": "reviews" })).contains("spec.hosts: invalid type: string \"reviews\""));
+        assert!(
+            wrong(json!({ "http": [{ "retries": { "attempts": "3" } }] })).contains("spec.http[0].retries.attempts: ")
+        );
+        assert!(wrong(json!({ "http": [{ "match": [{ "port": -1 }] }] })).contains("spec.http[0].match[0].port: "));
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let text = wrong(json!({ "http": [{ "route": [{ "destination": { "subset": "v1" } }] }] }));
+        assert_eq!(text, "VirtualService/reviews.shop: spec.http[0].route[0].destination: missing field `host`",);
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known() {
+        let error =
+            read("PeerAuthentication", "security.istio.io/v1", json!({ "mtls": { "mode": "strict" } })).unwrap_err();
+        assert!(
+            error.to_string().contains("spec.mtls.mode: unknown variant `strict`, expected one of `UNSET`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn unknown_fields_are_listed_or_refused() {
+        let spec = json!({ "hosts": ["a"], "http": [{ "timeOut": "5s", "match": [{ "headers": { "x": { "exakt": "y" } } }] }], "hosst": 1 });
+        let (_, unknown) = read("VirtualService", "networking.istio.io/v1", spec.clone()).unwrap();
+        assert_eq!(unknown, ["spec.http[0].timeOut", "spec.http[0].match[0].headers.x.exakt", "spec.hosst"]);
+        let object = json!({ "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": { "name": "r" }, "spec": spec });
+        let error = from_json(object, Strictness::Refuse).unwrap_err();
+        assert!(error.to_string().starts_with("VirtualService/r: unknown fields spec.http[0].timeOut, "), "{error}");
+    }
+
+    #[test]
+    fn free_form_values_and_status_may_hold_anything() {
+        let spec = json!({ "url": "oci://x", "pluginConfig": { "any": { "thing": [1] } } });
+        let mut object = json!({ "apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": { "name": "r" }, "spec": spec });
+        object["status"] = json!({ "anything": { "goes": true } });
+        let (stored, unknown) = from_json(object, Strictness::Refuse).unwrap();
+        assert!(unknown.is_empty());
+        let Stored::WasmPlugin(plugin) = stored else { panic!("read as another kind") };
+        assert_eq!(plugin.spec.plugin_config, Some(json!({ "any": { "thing": [1] } })));
+    }
+
+    #[test]
+    fn core_kinds_drop_what_is_not_read_and_nulls() {
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "ports": null, "more": 1,
+            "metadata": { "name": "a-1", "namespace": "shop", "managedFields": [], "creationTimestamp": null },
+            "endpoints": [{ "addresses": ["198.18.0.7"], "conditions": { "ready": true }, "deprecatedTopology": {} }],
+        });
+        let (Stored::EndpointSlice(slice), unknown) = from_json(slice, Strictness::Refuse).unwrap() else {
+            panic!("read as another kind")
+        };
+        assert!(unknown.is_empty() && slice.ports.is_empty());
+        assert_eq!(slice.endpoints[0].addresses, ["198.18.0.7"]);
+        assert_eq!(slice.endpoints[0].conditions.ready, Some(true));
+    }
+
+    #[test]
+    fn what_is_no_object_of_ours_is_refused() {
+        for (value, text) in [
+            (json!([]), "expected an object with apiVersion, kind and metadata"),
+            (json!({ "kind": "Service" }), "apiVersion is missing or is not text"),
+            (json!({ "apiVersion": "v1", "kind": "Service" }), "metadata.name is missing or is not text"),
+            (
+                json!({ "apiVersion": "v2", "kind": "Service", "metadata": { "name": "a" } }),
+                "Service/a: no such kind: v2 Service",
+            ),
+        ] {
+            assert_eq!(from_json(value, Strictness::Report).unwrap_err().to_string(), text);
+        }
+    }
+}

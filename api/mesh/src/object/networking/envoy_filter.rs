@@ -186,6 +186,7 @@ shapes! {
         /// Which.
         pub operation: Option<PatchOperation>,
         /// The value that is merged or added.
+        #[serde(default)]
         #[schemars(schema_with = "free_form_value")]
         pub value: Option<Value>,
         /// Where an added filter goes.
