@@ -12,6 +12,7 @@ mod kind;
 pub mod mesh_config;
 mod meta;
 pub mod networking;
+pub mod proxy_settings;
 mod scalar;
 mod schema;
 pub mod security;

@@ -40,7 +40,7 @@ fn crd(kind: Kind) -> Option<Value> {
             "schema": { "openAPIV3Schema": root },
         });
         if !names.columns.is_empty() {
-            entry["additionalPrinterColumns"] = names.columns.iter().map(Column::to_json).collect();
+            entry["additionalPrinterColumns"] = names.columns.iter().copied().map(Column::json).collect();
         }
         entry
     });
@@ -90,7 +90,7 @@ const fn field(name: &'static str, path: &'static str, description: &'static str
 }
 
 impl Column {
-    fn to_json(&self) -> Value {
+    fn json(self) -> Value {
         match self {
             Self::Age => json!({
                 "name": "Age",
@@ -148,10 +148,8 @@ impl Names {
             | Kind::ConfigMap => ("", false, &[]),
         };
         // Telemetry is still stored in its first version, so that clusters which have it need no migration.
-        let storage = match kind {
-            Kind::Telemetry => "v1alpha1",
-            _ => kind.versions().first().copied().unwrap_or_default(),
-        };
+        let newest = kind.versions().first().copied().unwrap_or_default();
+        let storage = if kind == Kind::Telemetry { "v1alpha1" } else { newest };
         Self { short, storage, spec_required, columns }
     }
 }

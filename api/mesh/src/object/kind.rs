@@ -198,6 +198,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "reads better in the tests")]
     fn read(kind: &str, api_version: &str, spec: Value) -> Result<(Stored, Vec<String>), ObjectError> {
         let object = json!({
             "apiVersion": api_version, "kind": kind, "metadata": { "name": "reviews", "namespace": "shop" }, "spec": spec,

@@ -161,7 +161,7 @@ pub(crate) fn tidy(kind: Kind, value: &mut Value) -> Vec<String> {
     unknown
 }
 
-fn drop_nulls(value: &mut Value) {
+pub(crate) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());

@@ -39,6 +39,7 @@ impl Absent for u16 {}
 impl Absent for u32 {}
 impl Absent for u64 {}
 impl Absent for f64 {}
+impl Absent for serde_json::Value {}
 impl Absent for super::scalar::Duration {}
 impl Absent for super::scalar::IntOrString {}
 
