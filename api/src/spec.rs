@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{name::Percent, note::ObjectRef};
 
+/// Application protocol that two of our proxies agree on: HTTP/1 requests ride HTTP/2, the original protocol marked.
+/// In lists of protocols it stands where it is preferred; it is written for our own proxies only.
+pub const PRIVATE_ALPN: &str = "ferromesh";
+
 /// The types of resource, each with its own subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ResourceKind {

@@ -10,7 +10,9 @@ pub mod ca;
 mod decode;
 pub mod discovery;
 mod encode;
+mod names;
 pub mod node;
+mod typed;
 
 pub use decode::{DecodeError, decode};
 pub use encode::{EncodeError, Encoded, encode};
