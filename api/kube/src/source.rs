@@ -9,7 +9,7 @@ mod folder;
 use std::path::PathBuf;
 
 use api::note::{Note, ObjectRef};
-use api_mesh::object::{Kind, Stored};
+use api_mesh::object::{Kind, ObjectError, Stored};
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub use cluster::Selection;
@@ -88,6 +88,17 @@ impl Source {
     /// Events that are there already, up to a limit, after waiting for the first; for taking many at once.
     pub async fn next_many(&mut self, into: &mut Vec<Event>, limit: usize) -> usize {
         self.events.recv_many(into, limit).await
+    }
+}
+
+/// Where in an object an error is, and what it says, apart from the object's name.
+fn path_and_text(error: &ObjectError) -> (String, String) {
+    match error {
+        ObjectError::Field { path, source, .. } => (path.clone(), source.to_string()),
+        ObjectError::NotAnObject
+        | ObjectError::Unnamed { .. }
+        | ObjectError::UnknownKind { .. }
+        | ObjectError::UnknownFields { .. } => (String::new(), error.to_string()),
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Event, Problem};
+use super::{Event, Problem, path_and_text};
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -196,13 +196,8 @@ impl Watched {
             }
             Err(error) => {
                 self.broken.insert(key.clone(), ());
-                let note = Note {
-                    severity: Severity::Error,
-                    object: self.reference(&key),
-                    path: String::new(),
-                    text: error.to_string(),
-                    code: None,
-                };
+                let (path, text) = path_and_text(&error);
+                let note = Note { severity: Severity::Error, object: self.reference(&key), path, text, code: None };
                 self.tell(Event::Broken(Problem { place: None, note })).await
             }
         }

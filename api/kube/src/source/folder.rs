@@ -15,7 +15,7 @@ use notify::{RecursiveMode, Watcher as _};
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Event, Place, Problem};
+use super::{Event, Place, Problem, path_and_text};
 use crate::yaml;
 
 /// How long changes are gathered before the folder is read again.
@@ -110,7 +110,8 @@ fn read_file(file: &Path) -> Sheet {
             Err(ObjectError::UnknownKind { api_version, .. }) if !api_version.contains(".istio.io/") => {}
             Err(error) => {
                 let object = error.object().cloned().unwrap_or_else(|| whole.clone());
-                sheet.problems.push(problem(place(document.line), object, Severity::Error, "", error.to_string()));
+                let (path, text) = path_and_text(&error);
+                sheet.problems.push(problem(place(document.line), object, Severity::Error, &path, text));
             }
         }
     }
@@ -315,16 +316,16 @@ mod tests {
     #[test]
     fn problems_have_a_file_and_line() {
         let folder = Folder::new("problems");
-        let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, hosst: b}\n";
+        let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, subsets: 3}\n";
         folder.write("a.yaml", &format!("{SERVICE}---\n{rule}"));
         folder.write("b.yaml", SERVICE);
         folder.write("c.yaml", "apiVersion: networking.istio.io/v9\nkind: Gateway\nmetadata: {name: g}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n");
         let (objects, problems) = read_folder(&folder.0).unwrap();
-        assert_eq!(objects.len(), 2);
+        assert_eq!(objects.len(), 1);
         let lines: Vec<String> =
             problems.iter().map(|p| format!("{} {}", p.place.as_ref().unwrap().line, p.note)).collect();
         assert_eq!(lines.len(), 3, "{lines:?}");
-        assert!(lines.iter().any(|l| l.starts_with("9 DestinationRule/a.default: spec.hosst: ")), "{lines:?}");
+        assert!(lines.iter().any(|l| l.starts_with("9 DestinationRule/a.default: spec.subsets")), "{lines:?}");
         assert!(lines.iter().any(|l| l.starts_with("1 Service/reviews.default: it is in ")), "{lines:?}");
         assert!(lines.iter().any(|l| l.starts_with("1 ") && l.contains("v9")), "{lines:?}");
     }
