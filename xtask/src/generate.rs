@@ -26,7 +26,9 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
         ("deploy/manifests/istio-demo-auth.yaml", ["--set", "profile=demo-auth"]),
     ] {
         let text =
-            sh::cargo(["run", "--quiet", "--package", "meshctl", "--", "manifest", "generate"]).args(args).read()?;
+            sh::cargo(["run", "--quiet", "--package", "meshctl", "--", "manifest", "generate", "--without-crds"])
+                .args(args)
+                .read()?;
         one(file, &text, mode)?;
     }
     let chart = sh::cargo(["run", "--quiet", "--package", "meshctl", "--", "manifest", "chart"]).read()?;

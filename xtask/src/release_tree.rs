@@ -22,7 +22,15 @@ pub(crate) fn run(dir: &Path) -> Result<()> {
     }
     copy(&sh::root().join("examples/manifests"), &dir.join("samples"))?;
     let install = dir.join("install/kubernetes");
-    copy(&sh::root().join("deploy/manifests"), &install)?;
+    fs::create_dir_all(&install).context("could not make install/kubernetes")?;
+    let crds = fs::read_to_string(sh::root().join("deploy/crds/istio.yaml")).context("could not read the CRDs")?;
+    for name in ["istio-demo.yaml", "istio-demo-auth.yaml"] {
+        // People apply these with one command: the CRDs come first.
+        let objects =
+            fs::read_to_string(sh::root().join("deploy/manifests").join(name)).context("could not read a manifest")?;
+        fs::write(install.join(name), format!("{}\n---\n{objects}", crds.trim_end()))
+            .context("could not write a manifest")?;
+    }
     copy(&sh::root().join("deploy/charts/istio"), &install.join("helm/istio"))?;
     Ok(())
 }

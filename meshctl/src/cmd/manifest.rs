@@ -17,6 +17,9 @@ pub(crate) enum Verb {
         /// Namespace of the mesh.
         #[arg(long = "mesh-namespace", default_value = "istio-system")]
         mesh_namespace: String,
+        /// Leave the CRDs out.
+        #[arg(long)]
+        without_crds: bool,
     },
     /// Print the files of the Helm chart, each behind a line with its name.
     #[command(hide = true)]
@@ -28,8 +31,9 @@ pub(crate) enum Verb {
 /// Prints it.
 pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Generate { set, mesh_namespace } => {
-            render::print(&install::manifest(&install::Profile::from_settings(&mesh_namespace, &set)?));
+        Verb::Generate { set, mesh_namespace, without_crds } => {
+            let crds = if without_crds { install::Crds::Without } else { install::Crds::With };
+            render::print(&install::manifest(&install::Profile::from_settings(&mesh_namespace, &set)?, crds));
         }
         Verb::Chart => {
             for (name, text) in install::chart() {

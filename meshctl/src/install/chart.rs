@@ -1,16 +1,12 @@
 //! The Helm chart, made from the same component files: a placeholder becomes a value, a component gets a switch.
 //!
-//! Never here: objects of its own. Called by `meshctl manifest chart`, which `cargo xtask gen` runs.
+//! Its `templates/crds.yaml` is a link to `deploy/crds`. Never here: objects of its own. Called by `meshctl manifest chart`, which `cargo xtask gen` runs.
 
-use super::{Component, Placeholder, crds_yaml, filled};
+use super::{Component, Placeholder, filled};
 
 /// The chart's files: name and text.
 pub(crate) fn chart() -> Vec<(String, String)> {
-    let mut files = vec![
-        ("Chart.yaml".to_owned(), chart_yaml()),
-        ("values.yaml".to_owned(), VALUES.to_owned()),
-        ("templates/crds.yaml".to_owned(), escaped(crds_yaml())),
-    ];
+    let mut files = vec![("Chart.yaml".to_owned(), chart_yaml()), ("values.yaml".to_owned(), VALUES.to_owned())];
     files.extend(Component::ALL.map(|component| (format!("templates/{}.yaml", file(component)), template(component))));
     files
 }

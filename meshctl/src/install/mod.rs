@@ -132,13 +132,21 @@ pub(crate) fn crds_yaml() -> &'static str {
     CRDS
 }
 
+/// Whether a manifest holds the CRDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crds {
+    /// It does.
+    With,
+    /// They are applied from `deploy/crds`.
+    Without,
+}
+
 /// What a profile installs, as YAML documents: namespace, CRDs, then component by component.
-pub(crate) fn manifest(profile: &Profile) -> String {
+pub(crate) fn manifest(profile: &Profile, crds: Crds) -> String {
     let mut text = String::from("# Made from deploy/components and deploy/crds by `cargo xtask gen`; edit those.\n");
     text.push_str(&namespace_yaml(&profile.namespace));
-    for part in
-        std::iter::once(CRDS.to_owned()).chain(profile.components.iter().map(|part| component_yaml(*part, profile)))
-    {
+    let crds = (crds == Crds::With).then(|| CRDS.to_owned());
+    for part in crds.into_iter().chain(profile.components.iter().map(|part| component_yaml(*part, profile))) {
         if !part.trim_start().starts_with("---") {
             text.push_str("---\n");
         }
@@ -185,7 +193,7 @@ mod tests {
         for name in Profile::NAMES {
             let profile = Profile::named(name).unwrap();
             let mut seen = std::collections::BTreeSet::new();
-            for object in documents(&manifest(&profile)).unwrap() {
+            for object in documents(&manifest(&profile, Crds::With)).unwrap() {
                 let key = format!("{}/{}", object["kind"], object["metadata"]["name"]);
                 assert!(seen.insert(key.clone()), "{name}: {key} twice");
             }

@@ -310,7 +310,9 @@ fn named(yaml: &str) -> Result<std::collections::BTreeMap<String, serde_json::Va
 
 fn same_objects(b: &Bookinfo) -> Result<Outcome> {
     let ours = named(&b.sandbox.meshctl(&["manifest", "generate", "--set", "profile=demo"])?.ok()?)?;
-    let plain = named(&std::fs::read_to_string(judge::workspace().join("deploy/manifests/istio-demo.yaml"))?)?;
+    let deploy = judge::workspace().join("deploy");
+    let mut plain = named(&std::fs::read_to_string(deploy.join("manifests/istio-demo.yaml"))?)?;
+    plain.extend(named(&std::fs::read_to_string(deploy.join("crds/istio.yaml"))?)?);
     ensure!(ours == plain, "deploy/manifests/istio-demo.yaml differs from `meshctl manifest generate`");
     let Some(helm) = judge::program("helm") else {
         return Ok(Outcome::NotRun("helm is not installed".to_owned()));
