@@ -4,62 +4,147 @@
 //! and the key alone, so that proxies with equal keys share it.
 //! Never here: parsing of single objects, wire formats. Called by pilot and `meshctl`.
 
+mod analysis;
+mod build;
+mod cluster;
+mod endpoint;
+mod gateway;
+mod http_route;
+mod inbound;
 mod key;
+mod outbound;
+mod peer;
+mod routes;
+mod routing;
+mod rules;
+mod services;
+mod view;
 
-use std::{collections::BTreeSet, sync::Arc};
-
-use api::{
-    note::Notes,
-    spec::{Node, Resource},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
+use api::{
+    note::{Notes, ObjectRef},
+    spec::{Node, Resource, ResourceKind, Spec},
+};
+
+pub use build::build;
+use endpoint::ServiceEndpoints;
 pub use key::{Key, KeySet, Keys, Scope};
+use peer::Peers;
+use routing::Routing;
+use rules::Rules;
+use services::Services;
+pub use view::{outbound, scope, view, view_with};
 
-use crate::model::{Catalog, ServiceId};
+use crate::model::{Catalog, Gateway, Labels, MeshConfig, Pod, ServiceId, Settings, Shared, TlsSecret};
 
-/// An immutable snapshot of the mesh; cheap to clone.
+/// An immutable snapshot of the mesh; cheap to clone: each part is shared with the snapshots before and after it where
+/// nothing changed.
 #[derive(Debug, Clone)]
-pub struct Mesh {}
+pub struct Mesh {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) config: Shared<MeshConfig>,
+    /// Namespace whose policies hold everywhere.
+    pub(crate) root: Arc<str>,
+    pub(crate) services: Arc<Services>,
+    endpoints: Arc<BTreeMap<ServiceId, Arc<ServiceEndpoints>>>,
+    pub(crate) pods: Arc<BTreeMap<ObjectRef, Arc<Pod>>>,
+    pub(crate) routing: Arc<Routing>,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) gateways: Arc<Vec<Shared<Gateway>>>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) secrets: Arc<BTreeMap<ObjectRef, Shared<TlsSecret>>>,
+    /// Labels that rules ask of clients: what of a client's labels matters at all.
+    pub(crate) client_selectors: Arc<BTreeSet<Arc<Labels>>>,
+}
 
-/// Makes a snapshot of all models, and says what does not fit together.
-pub fn resolve(_catalog: &Catalog) -> (Mesh, Notes) {
-    (Mesh {}, Notes::new())
+/// Makes a snapshot of all models, and says what does not fit together. The notes hold those of single objects too.
+pub fn resolve(catalog: &Catalog) -> (Mesh, Notes) {
+    let config = catalog.mesh_config.clone();
+    let root: Arc<str> = config.root_namespace.as_deref().unwrap_or(&catalog.settings.root_namespace).into();
+    let services = Services::of(catalog);
+    let endpoints =
+        services.iter().map(|service| (service.id.clone(), Arc::new(endpoint::gather(catalog, service)))).collect();
+    let routing = Routing::of(catalog);
+    let rules = Rules::of(catalog);
+    let mut gateways: Vec<Shared<Gateway>> = catalog.gateways.values().cloned().collect();
+    gateways.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+    let client_selectors = routing.client_selectors().chain(rules.client_selectors()).collect();
+    let mesh = Mesh {
+        settings: Arc::new(catalog.settings.clone()),
+        peers: Arc::new(Peers::of(catalog, &root)),
+        config,
+        root,
+        services: Arc::new(services),
+        endpoints: Arc::new(endpoints),
+        pods: Arc::clone(&catalog.pods),
+        routing: Arc::new(routing),
+        rules: Arc::new(rules),
+        gateways: Arc::new(gateways),
+        secrets: Arc::new(catalog.secrets.clone()),
+        client_selectors: Arc::new(client_selectors),
+    };
+    let mut notes = catalog.notes();
+    notes.extend(analysis::notes(&mesh, catalog));
+    (mesh, notes)
 }
 
 impl Mesh {
     /// The same mesh with the addresses of these services taken anew: the short lane for endpoint changes.
     #[must_use]
-    pub fn with_endpoints(&self, _catalog: &Catalog, _services: &BTreeSet<ServiceId>) -> Self {
-        self.clone()
+    pub fn with_endpoints(&self, catalog: &Catalog, services: &BTreeSet<ServiceId>) -> Self {
+        let mut mesh = self.clone();
+        let known = Arc::make_mut(&mut mesh.endpoints);
+        for id in services {
+            if let Some(service) = self.services.get(id) {
+                known.insert(id.clone(), Arc::new(endpoint::gather(catalog, service)));
+            }
+        }
+        mesh.pods = Arc::clone(&catalog.pods);
+        mesh
     }
 
     /// Hash of everything that `build` of this key depends on: equal versions build equal resources.
-    pub fn version_of(&self, _key: &Key) -> u64 {
-        0
+    pub fn version_of(&self, key: &Key) -> u64 {
+        build::version_of(self, key)
+    }
+
+    /// Settings of the whole mesh.
+    pub fn config(&self) -> &MeshConfig {
+        &self.config
+    }
+
+    /// Addresses of a service.
+    pub(crate) fn endpoints_of(&self, id: &ServiceId) -> Option<&Arc<ServiceEndpoints>> {
+        self.endpoints.get(id)
     }
 }
 
-/// The inputs that proxies share: all proxies of one scope have the same outbound keys.
-pub fn scope(_mesh: &Mesh, node: &Node) -> Scope {
-    Scope::of(node)
+/// Everything that one proxy is told, built at once: for tools and tests.
+pub fn spec(mesh: &Mesh, node: &Node) -> Spec {
+    let mut spec = Spec::default();
+    for key in view(mesh, node).iter() {
+        let name = key.name().to_string();
+        match build(mesh, key) {
+            Some(Resource::Cluster(it)) => drop(spec.clusters.insert(name, it)),
+            Some(Resource::Endpoints(it)) => drop(spec.endpoints.insert(name, it)),
+            Some(Resource::Listener(it)) => drop(spec.listeners.insert(name, it)),
+            Some(Resource::Routes(it)) => drop(spec.routes.insert(name, it)),
+            Some(Resource::Secret(it)) => drop(spec.secrets.insert(name, it)),
+            Some(Resource::VirtualHost(_)) | None => {}
+        }
+    }
+    spec
 }
 
-/// The outbound keys of a scope; the costly part of a view, to be kept per scope by who has many proxies.
-pub fn outbound(_mesh: &Mesh, _scope: &Scope) -> Arc<KeySet> {
-    Arc::default()
-}
-
-/// Which resources this proxy gets, given the outbound keys of its scope.
-pub fn view_with(_mesh: &Mesh, _node: &Node, outbound: Arc<KeySet>) -> Keys {
-    Keys::new(outbound)
-}
-
-/// Which resources this proxy gets.
-pub fn view(mesh: &Mesh, node: &Node) -> Keys {
-    view_with(mesh, node, outbound(mesh, &scope(mesh, node)))
-}
-
-/// Makes the resource of a key; none where it is gone from the mesh.
-pub fn build(_mesh: &Mesh, _key: &Key) -> Option<Resource> {
-    None
-}
+/// The types of resource in the order in which a proxy must learn them.
+pub const ORDER: [ResourceKind; 5] = [
+    ResourceKind::Cluster,
+    ResourceKind::Endpoints,
+    ResourceKind::Listener,
+    ResourceKind::Routes,
+    ResourceKind::Secret,
+];

@@ -1,0 +1,374 @@
+//! Builds the listeners and routes of gateways.
+//!
+//! All Gateways that select a workload are merged, oldest first; a port belongs to the protocol that claims it first.
+//! Never here: which Gateways select it (`view`). Called by `build` and `view`.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use api::{
+    name::Host,
+    spec::{
+        Action, CertificateRef, ChainMatch, ClientCertHeader, Codec, Detect, Direction, FilterChain, HeaderChanges,
+        Listener, Network, Origin, Redirect, Route, RouteMatch, RouteTable, RoutesRef, ServerTls, Transport,
+        VirtualHost,
+    },
+};
+use indexmap::IndexMap;
+
+use super::{
+    Mesh,
+    http_route::{self, Client},
+    inbound::deny,
+    key::{GatewayTable, Selection},
+    outbound::{http, tcp, tcp_rule_clusters},
+};
+use crate::model::{
+    Gateway, GatewayRef, Protocol, Server, ServerCertificate, ServerHost, ServerMode, Shared, VirtualService,
+};
+
+/// What a port is used for; one use a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Requests, told apart by host.
+    Requests,
+    /// TLS, told apart by server name.
+    Tls,
+    /// Bytes.
+    Bytes,
+}
+
+impl Use {
+    pub(crate) fn of(server: &Server) -> Self {
+        if server.protocol.is_tls() {
+            Self::Tls
+        } else if server.protocol.is_http() {
+            Self::Requests
+        } else {
+            Self::Bytes
+        }
+    }
+}
+
+/// The servers of one address and port.
+pub(crate) struct PortServers<'m> {
+    pub(crate) used: Use,
+    pub(crate) servers: Vec<(&'m Shared<Gateway>, &'m Server)>,
+}
+
+/// The Gateways of a selection, oldest first.
+fn gateways<'m>(mesh: &'m Mesh, selection: &Selection) -> Vec<&'m Shared<Gateway>> {
+    mesh.gateways.iter().filter(|gateway| selection.gateways.contains(&gateway.meta.object)).collect()
+}
+
+/// All servers of a selection by address and port of the workload; those that would change a port's use are left out.
+pub(crate) fn merged<'m>(mesh: &'m Mesh, selection: &Selection) -> BTreeMap<(Option<IpAddr>, u16), PortServers<'m>> {
+    let mut ports: BTreeMap<(Option<IpAddr>, u16), PortServers<'m>> = BTreeMap::new();
+    for gateway in gateways(mesh, selection) {
+        for server in &gateway.servers {
+            let mapped = selection.ports.get(&server.port).into_iter().flatten().copied();
+            let unmapped = (!selection.ports.contains_key(&server.port)).then_some(server.port);
+            for port in mapped.chain(unmapped) {
+                let used = Use::of(server);
+                let at = ports.entry((server.bind, port)).or_insert_with(|| PortServers { used, servers: Vec::new() });
+                if at.used == used {
+                    at.servers.push((gateway, server));
+                }
+            }
+        }
+    }
+    ports
+}
+
+/// Name of a gateway's listener.
+pub(crate) fn listener_name(bind: Option<IpAddr>, port: u16) -> String {
+    format!("{}_{port}", bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+}
+
+/// Name of a gateway's route table.
+pub(crate) fn table_name(mesh: &Mesh, table: &GatewayTable) -> Option<String> {
+    Some(match table {
+        GatewayTable::Http(None, port) => format!("http.{port}"),
+        GatewayTable::Http(Some(bind), port) => format!("http.{port}.{bind}"),
+        GatewayTable::Https(object, index) => {
+            let gateway = mesh.gateways.iter().find(|gateway| gateway.meta.object == *object)?;
+            https_name(gateway, gateway.servers.iter().find(|server| server.index == *index)?)
+        }
+    })
+}
+
+fn https_name(gateway: &Gateway, server: &Server) -> String {
+    let object = &gateway.meta.object;
+    format!("https.{}.{}.{}.{}", server.port, server.port_name, object.name, object.namespace)
+}
+
+fn reference(gateway: &Gateway) -> GatewayRef {
+    GatewayRef::Named { namespace: gateway.meta.object.namespace.clone(), name: gateway.meta.object.name.clone() }
+}
+
+/// VirtualServices for a Gateway that the proxy's namespace sees, oldest first.
+fn bound<'m>(
+    mesh: &'m Mesh,
+    selection: &'m Selection,
+    gateway: GatewayRef,
+) -> impl Iterator<Item = &'m Shared<VirtualService>> {
+    let namespace = &*selection.scope.namespace;
+    mesh.routing.iter().filter(move |service| service.serves(&gateway) && mesh.routing.sees(service, namespace))
+}
+
+/// Version of everything about a selection's Gateways and their VirtualServices.
+pub(crate) fn version(mesh: &Mesh, selection: &Selection) -> u64 {
+    let mut hash = DefaultHasher::new();
+    for gateway in gateways(mesh, selection) {
+        gateway.version().hash(&mut hash);
+        for service in bound(mesh, selection, reference(gateway)) {
+            service.version().hash(&mut hash);
+            http_route::destinations_version(mesh, service, &selection.scope, &mut hash);
+        }
+    }
+    mesh.config.version().hash(&mut hash);
+    hash.finish()
+}
+
+pub(crate) fn listener(
+    mesh: &Mesh,
+    selection: &Selection,
+    bind: Option<IpAddr>,
+    port: u16,
+    name: &str,
+) -> Option<Listener> {
+    let at = merged(mesh, selection).remove(&(bind, port))?;
+    let (first, _) = at.servers.first()?;
+    let origin = Origin { object: first.meta.object.clone(), path: String::new() };
+    let mut chains = Vec::new();
+    match at.used {
+        Use::Requests => {
+            let table = table_name(mesh, &GatewayTable::Http(bind, port))?;
+            chains.push(requests(mesh, selection, name.to_owned(), ChainMatch::default(), None, table));
+        }
+        Use::Tls => {
+            let mut taken: Vec<&Host> = Vec::new();
+            for (gateway, server) in &at.servers {
+                let hosts: Vec<&Host> =
+                    server.hosts.iter().map(|host| &host.host).filter(|host| !taken.contains(host)).collect();
+                taken.extend(&hosts);
+                if !hosts.is_empty() {
+                    chains.extend(tls_chain(mesh, selection, gateway, server, &hosts));
+                }
+            }
+        }
+        Use::Bytes => {
+            let mut open = at.servers.iter().filter(|(_, server)| server.mode != ServerMode::Closed);
+            chains.extend(open.find_map(|(gateway, server)| {
+                bytes(mesh, selection, gateway, server, name.to_owned(), ChainMatch::default(), None)
+            }));
+        }
+    }
+    if chains.is_empty() {
+        return None;
+    }
+    Some(Listener {
+        name: name.to_owned(),
+        address: SocketAddr::new(bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port),
+        direction: Direction::Gateway,
+        bind: true,
+        use_original_destination: false,
+        detect: Detect { tls: at.used == Use::Tls, http: false, timeout: std::time::Duration::ZERO },
+        chains,
+        default_chain: None,
+        origin: Some(origin),
+    })
+}
+
+fn requests(
+    mesh: &Mesh,
+    selection: &Selection,
+    name: String,
+    matches: ChainMatch,
+    tls: Option<ServerTls>,
+    table: String,
+) -> FilterChain {
+    let mut server = http(mesh, &format!("outbound_{name}"), RoutesRef::Named(table));
+    server.codec = Codec::Auto;
+    server.client_cert = ClientCertHeader::SanitizeSet;
+    server.edge = true;
+    server.authorization = deny(&selection.guards);
+    FilterChain { name, matches, tls, network: Network::Http(Box::new(server)) }
+}
+
+fn bytes(
+    mesh: &Mesh,
+    selection: &Selection,
+    gateway: &Gateway,
+    server: &Server,
+    name: String,
+    matches: ChainMatch,
+    tls: Option<ServerTls>,
+) -> Option<FilterChain> {
+    let gateways = [reference(gateway)];
+    let client = Client { scope: &selection.scope, gateways: &gateways, port: server.port };
+    let clusters = bound(mesh, selection, reference(gateway))
+        .filter(|service| service.hosts.iter().any(|host| admits(&server.hosts, service, host).is_some()))
+        .find_map(|service| tcp_rule_clusters(mesh, service, &client))?;
+    let mut network = tcp(mesh, &name, clusters);
+    if let Network::Tcp(server) = &mut network {
+        server.authorization = deny(&selection.guards);
+    }
+    Some(FilterChain { name, matches, tls, network })
+}
+
+fn tls_chain(
+    mesh: &Mesh,
+    selection: &Selection,
+    gateway: &Gateway,
+    server: &Server,
+    hosts: &[&Host],
+) -> Option<FilterChain> {
+    let ServerMode::Tls { certificate, min_version } = &server.mode else { return None };
+    let every = hosts.iter().any(|host| host.as_str() == "*");
+    let matches = ChainMatch {
+        transport: Some(Transport::Tls),
+        server_names: if every { Vec::new() } else { hosts.iter().map(ToString::to_string).collect() },
+        ..ChainMatch::default()
+    };
+    let tls = ServerTls {
+        certificate: match certificate {
+            ServerCertificate::Secret(name) => CertificateRef::Secret(secret_name(name)),
+            ServerCertificate::Files { chain, key } => CertificateRef::Files { chain: chain.clone(), key: key.clone() },
+        },
+        client_roots: None,
+        require_client_certificate: false,
+        trust_domains: Vec::new(),
+        alpn: if server.protocol == Protocol::Https {
+            vec!["h2".to_owned(), "http/1.1".to_owned()]
+        } else {
+            Vec::new()
+        },
+        mesh: false,
+        min_version: *min_version,
+    };
+    let name = https_name(gateway, server);
+    if server.protocol == Protocol::Https {
+        Some(requests(mesh, selection, name.clone(), matches, Some(tls), name))
+    } else {
+        bytes(mesh, selection, gateway, server, name, matches, Some(tls))
+    }
+}
+
+/// Name of a Kubernetes Secret in SDS.
+pub(crate) fn secret_name(name: &str) -> String {
+    format!("kubernetes://{name}")
+}
+
+// ---------------------------------------------------------------------------------------------------------------- routes
+
+/// The more specific of two hosts where one covers the other.
+fn intersection<'h>(a: &'h Host, b: &'h Host) -> Option<&'h Host> {
+    if a.covers(b) {
+        Some(b)
+    } else if b.covers(a) {
+        Some(a)
+    } else {
+        None
+    }
+}
+
+/// The domain that a server serves a VirtualService's host under.
+pub(crate) fn admits<'h>(hosts: &'h [ServerHost], service: &VirtualService, host: &'h Host) -> Option<&'h Host> {
+    hosts
+        .iter()
+        .filter(|server| server.namespace.as_deref().is_none_or(|name| name == service.meta.namespace()))
+        .find_map(|server| intersection(&server.host, host))
+}
+
+pub(crate) fn table(mesh: &Mesh, selection: &Selection, table: &GatewayTable, name: &str) -> Option<RouteTable> {
+    let ports = merged(mesh, selection);
+    let (servers, port): (Vec<(&Shared<Gateway>, &Server)>, u16) = match table {
+        GatewayTable::Http(bind, port) => (ports.get(&(*bind, *port))?.servers.clone(), *port),
+        GatewayTable::Https(object, index) => {
+            let found = ports
+                .values()
+                .flat_map(|at| &at.servers)
+                .find(|(gateway, server)| gateway.meta.object == *object && server.index == *index);
+            let (gateway, server) = found?;
+            (vec![(*gateway, *server)], server.port)
+        }
+    };
+    let mut hosts: IndexMap<String, Vec<Route>> = IndexMap::new();
+    let mut to_https: IndexMap<String, Route> = IndexMap::new();
+    for (gateway, server) in servers {
+        let gateways = [reference(gateway)];
+        let client = Client { scope: &selection.scope, gateways: &gateways, port: server.port };
+        if server.mode == ServerMode::RedirectToHttps {
+            for host in &server.hosts {
+                to_https.entry(host.host.to_string()).or_insert_with(|| redirect_to_https(gateway, server));
+            }
+        }
+        for service in bound(mesh, selection, reference(gateway)) {
+            let mut routes: Option<Vec<Route>> = None;
+            for host in &service.hosts {
+                let Some(domain) = admits(&server.hosts, service, host) else { continue };
+                if server.mode == ServerMode::RedirectToHttps {
+                    to_https.entry(domain.to_string()).or_insert_with(|| redirect_to_https(gateway, server));
+                    continue;
+                }
+                let routes = routes.get_or_insert_with(|| http_route::routes(mesh, service, &client));
+                let known = hosts.entry(domain.to_string()).or_default();
+                // two Gateways may serve the same VirtualService under one domain
+                let again = |route: &Route| known.contains(route);
+                let fresh: Vec<Route> = routes.iter().filter(|route| !again(route)).cloned().collect();
+                known.extend(fresh);
+            }
+        }
+    }
+    let mut virtual_hosts: Vec<Arc<VirtualHost>> = Vec::new();
+    for (domain, mut routes) in hosts {
+        if to_https.contains_key(&domain) || routes.is_empty() {
+            continue;
+        }
+        http_route::sort(&mut routes);
+        let name = format!("{domain}:{port}");
+        virtual_hosts.push(Arc::new(VirtualHost { name, domains: vec![domain], routes }));
+    }
+    for (domain, route) in to_https {
+        let name = format!("{domain}:{port}");
+        virtual_hosts.push(Arc::new(VirtualHost { name, domains: vec![domain], routes: vec![route] }));
+    }
+    if virtual_hosts.is_empty() {
+        virtual_hosts.push(Arc::new(black_hole(port)));
+    }
+    Some(RouteTable { name: name.to_owned(), virtual_hosts, ignore_port: true })
+}
+
+fn whole(action: Action, origin: Option<Origin>) -> Route {
+    Route {
+        name: String::new(),
+        matches: RouteMatch::default(),
+        action,
+        headers: HeaderChanges::default(),
+        fault: None,
+        operation: String::new(),
+        origin,
+    }
+}
+
+fn redirect_to_https(gateway: &Gateway, server: &Server) -> Route {
+    let origin = Origin {
+        object: gateway.meta.object.clone(),
+        path: format!("spec.servers[{}].tls.httpsRedirect", server.index),
+    };
+    let redirect = Redirect { status: 301, scheme: Some("https".to_owned()), ..Redirect::default() };
+    whole(Action::Redirect(redirect), Some(origin))
+}
+
+fn black_hole(port: u16) -> VirtualHost {
+    VirtualHost {
+        name: format!("blackhole:{port}"),
+        domains: vec!["*".to_owned()],
+        routes: vec![whole(Action::Reply { status: 404, body: String::new() }, None)],
+    }
+}

@@ -1,0 +1,202 @@
+//! Reads a Gateway.
+//!
+//! A server that asks for protection which is not enforced yet is refused; stored all the same, it serves nothing.
+//! Never here: merging of Gateways, routes (`mesh`). Called by `model::parse`.
+
+use api::{name::Host, note::Notes, spec::TlsVersion};
+
+use super::{
+    base::{Judge, Meta},
+    rule::{Gateway, Server, ServerCertificate, ServerHost, ServerMode},
+    service::Protocol,
+    text,
+};
+use crate::object::{Object, networking as raw};
+
+pub(crate) fn parse(object: &Object<raw::Gateway>, notes: &mut Notes) -> Option<Gateway> {
+    let meta = Meta::of("Gateway", &object.metadata);
+    let mut judge = Judge::new(meta.object.clone(), notes);
+    let raw::Gateway { selector, servers } = &object.spec;
+    let selector = text::selector(&mut judge, "spec.selector", selector);
+    if servers.is_empty() {
+        judge.error("spec.servers", "required: at least one server");
+    }
+    let mut closed = false;
+    let mut all: Vec<Server> = Vec::with_capacity(servers.len());
+    for (index, raw) in servers.iter().enumerate() {
+        let Some(server) = server(&mut judge, index, raw, meta.namespace()) else { continue };
+        closed |= server.mode == ServerMode::Closed;
+        if all.iter().any(|other| other.port_name == server.port_name) {
+            judge.error(format!("spec.servers[{index}].port.name"), "port names in servers must be unique");
+            continue;
+        }
+        all.push(server);
+    }
+    // closing a server is the safe answer to an object that should not be stored; any other error keeps the old version
+    let usable = judge.errors() == 0 || closed && !all.is_empty();
+    usable.then_some(Gateway { meta, selector, servers: all })
+}
+
+fn server(judge: &mut Judge<'_>, index: usize, raw: &raw::Server, namespace: &str) -> Option<Server> {
+    let path = format!("spec.servers[{index}]");
+    let raw::Server { port, hosts, tls, name: _, bind, default_endpoint } = raw;
+    judge.not_honoured(default_endpoint.is_some(), format!("{path}.defaultEndpoint"));
+    let raw::GatewayPort { number, protocol, name: port_name, target_port } = port;
+    judge.not_honoured(target_port.is_some_and(|port| port != 0), format!("{path}.port.targetPort"));
+    if port_name.is_empty() {
+        judge.error(format!("{path}.port.name"), "required");
+    }
+    let number = text::port(judge, &format!("{path}.port.number"), i64::from(*number));
+    let known = match protocol.as_str() {
+        "HTTP_PROXY" => None,
+        name => Protocol::named(name).filter(|p| !matches!(p, Protocol::Redis | Protocol::Mysql)),
+    };
+    if known.is_none() {
+        let text =
+            format!("{protocol:?} is not a protocol: expected HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, TCP or TLS");
+        judge.error(format!("{path}.port.protocol"), text);
+    }
+    let bind = match bind.as_deref().filter(|bind| !bind.is_empty()) {
+        None => None,
+        Some(text) if text.starts_with("unix://") => {
+            judge.error(format!("{path}.bind"), "not honoured yet: Unix domain sockets");
+            None
+        }
+        Some(text) => Some(judge.read(format!("{path}.bind"), text.parse::<std::net::IpAddr>())?),
+    };
+    if hosts.is_empty() {
+        judge.error(format!("{path}.hosts"), "required: at least one host");
+    }
+    let hosts: Vec<ServerHost> = hosts
+        .iter()
+        .enumerate()
+        .filter_map(|(i, text)| server_host(judge, &format!("{path}.hosts[{i}]"), text, namespace))
+        .collect();
+    let protocol = known?;
+    let port = number?;
+    let mode = match tls {
+        None => {
+            if protocol.is_tls() {
+                judge.error(format!("{path}.tls"), format!("required with protocol {}", raw.port.protocol));
+            }
+            ServerMode::Plain
+        }
+        Some(tls) => server_mode(judge, &format!("{path}.tls"), tls, protocol),
+    };
+    Some(Server { index, port, port_name: port_name.clone(), protocol, bind, hosts, mode })
+}
+
+fn server_host(judge: &mut Judge<'_>, path: &str, text: &str, namespace: &str) -> Option<ServerHost> {
+    let (scope, host) = match text.split_once('/') {
+        None => (None, text),
+        Some(("*", host)) => (None, host),
+        Some((".", host)) => (Some(namespace.to_owned()), host),
+        Some(("", _)) => {
+            judge.error(path, format!("{text:?}: the namespace before / must not be empty"));
+            return None;
+        }
+        Some((name, host)) => (Some(name.to_owned()), host),
+    };
+    let host = judge.read(path, host.parse::<Host>())?;
+    if !host.is_wildcard() && !host.as_str().contains('.') {
+        judge.warn(path, format!("{host} is a short name; a gateway knows hosts by their full name only"));
+    }
+    Some(ServerHost { namespace: scope, host })
+}
+
+fn server_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, protocol: Protocol) -> ServerMode {
+    let before = judge.errors();
+    let raw::ServerTls {
+        https_redirect,
+        mode,
+        server_certificate,
+        private_key,
+        ca_certificates,
+        ca_crl,
+        credential_name,
+        credential_names,
+        ca_cert_credential_name,
+        tls_certificates,
+        subject_alt_names,
+        verify_certificate_spki,
+        verify_certificate_hash,
+        min_protocol_version,
+        max_protocol_version,
+        cipher_suites,
+        ecdh_curves,
+        insecure_skip_verify,
+    } = raw;
+    let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    if protocol.is_http() {
+        // plain HTTP: all that counts is the redirect
+        if mode.is_some_and(|mode| mode != raw::ServerTlsMode::Passthrough) || set(credential_name).is_some() {
+            judge.warn(
+                path,
+                format!("protocol HTTP has no TLS: only httpsRedirect counts; write protocol HTTPS for {path}"),
+            );
+        }
+        return if *https_redirect == Some(true) { ServerMode::RedirectToHttps } else { ServerMode::Plain };
+    }
+    if !protocol.is_tls() {
+        judge.error(path, "not allowed with this protocol: write HTTPS or TLS");
+        return ServerMode::Closed;
+    }
+    let mode = mode.unwrap_or(raw::ServerTlsMode::Passthrough);
+    if mode != raw::ServerTlsMode::Simple {
+        judge.error(format!("{path}.mode"), format!("not enforced yet: {} (only SIMPLE is)", mode.as_str()));
+    }
+    for (present, field) in [
+        (set(ca_certificates).is_some(), "caCertificates"),
+        (set(ca_crl).is_some(), "caCrl"),
+        (set(ca_cert_credential_name).is_some(), "caCertCredentialName"),
+        (!credential_names.is_empty(), "credentialNames"),
+        (!tls_certificates.is_empty(), "tlsCertificates"),
+        (!subject_alt_names.is_empty(), "subjectAltNames"),
+        (!verify_certificate_spki.is_empty(), "verifyCertificateSpki"),
+        (!verify_certificate_hash.is_empty(), "verifyCertificateHash"),
+        (!cipher_suites.is_empty(), "cipherSuites"),
+        (!ecdh_curves.is_empty(), "ecdhCurves"),
+        (*insecure_skip_verify == Some(true), "insecureSkipVerify"),
+    ] {
+        judge.not_enforced(present, format!("{path}.{field}"));
+    }
+    if *https_redirect == Some(true) {
+        judge.error(format!("{path}.httpsRedirect"), "only with protocol HTTP");
+    }
+    let min_version = match min_protocol_version {
+        None | Some(raw::TlsVersion::Auto | raw::TlsVersion::V1_0 | raw::TlsVersion::V1_1 | raw::TlsVersion::V1_2) => {
+            TlsVersion::V1_2
+        }
+        Some(raw::TlsVersion::V1_3) => TlsVersion::V1_3,
+    };
+    if matches!(min_protocol_version, Some(raw::TlsVersion::V1_0 | raw::TlsVersion::V1_1)) {
+        judge.warn(format!("{path}.minProtocolVersion"), "TLS below 1.2 is not spoken: 1.2 is the smallest version");
+    }
+    let capped =
+        matches!(max_protocol_version, Some(raw::TlsVersion::V1_0 | raw::TlsVersion::V1_1 | raw::TlsVersion::V1_2));
+    judge.not_honoured(capped, format!("{path}.maxProtocolVersion"));
+    let certificate = match (set(credential_name), set(server_certificate), set(private_key)) {
+        (Some(name), None, None) => {
+            ServerCertificate::Secret(name.strip_prefix("kubernetes://").map_or(name.clone(), str::to_owned))
+        }
+        (None, Some(chain), Some(key)) => ServerCertificate::Files { chain, key },
+        (Some(_), _, _) => {
+            judge.error(format!("{path}.credentialName"), "not allowed together with serverCertificate and privateKey");
+            return ServerMode::Closed;
+        }
+        (None, chain, key) => {
+            if mode == raw::ServerTlsMode::Simple {
+                for (field, missing) in [("serverCertificate", chain.is_none()), ("privateKey", key.is_none())] {
+                    if missing {
+                        judge.error(
+                            format!("{path}.{field}"),
+                            "required with mode SIMPLE where there is no credentialName",
+                        );
+                    }
+                }
+            }
+            return ServerMode::Closed;
+        }
+    };
+    if judge.errors() > before { ServerMode::Closed } else { ServerMode::Tls { certificate, min_version } }
+}
