@@ -9,8 +9,6 @@ use std::process::ExitCode;
 pub(crate) const FAILED: u8 = 1;
 /// The command line was wrong.
 pub(crate) const USAGE: u8 = 64;
-/// An input file was wrong.
-pub(crate) const BAD_INPUT: u8 = 65;
 /// The cluster, or the mesh in it, does not answer.
 pub(crate) const UNREACHABLE: u8 = 69;
 /// It did not get ready in time.

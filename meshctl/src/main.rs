@@ -45,6 +45,12 @@ enum Verb {
     Manifest(cmd::manifest::Verb),
     /// List objects of the mesh.
     Get(cmd::get::Args),
+    /// Show which proxies have the configuration they should have.
+    #[command(visible_aliases = ["proxy-status", "ps"])]
+    Status(cmd::status::Args),
+    /// Show a proxy's configuration.
+    #[command(name = "proxy-config", visible_alias = "pc")]
+    ProxyConfig(cmd::proxy_config::Args),
     /// Print the versions of this program, the control plane and the proxies.
     Version(cmd::version::Args),
 }
@@ -80,6 +86,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Uninstall(args) => block_on(cmd::uninstall::run(&target, args)),
         Verb::Manifest(verb) => cmd::manifest::run(verb),
         Verb::Get(args) => block_on(cmd::get::run(&target, args)),
+        Verb::Status(args) => block_on(cmd::status::run(&target, args)),
+        Verb::ProxyConfig(args) => block_on(cmd::proxy_config::run(&target, args)),
         Verb::Version(args) => block_on(cmd::version::run(&target, args)),
     }
 }
