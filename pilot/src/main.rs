@@ -1,9 +1,344 @@
 //! Pilot: reads what users stored, and tells every proxy what to do.
 //!
-//! Never here: anything but the wiring of the modules.
-//! Run as a Deployment in `istio-system`, or over a folder of files.
+//! Starts the parts and waits for them: source → push → serve, and beside them webhook, status and debug pages.
+//! Never here: anything but the wiring. Run as a Deployment in `istio-system`, or over a folder of files.
 
+mod cache;
+mod certificates;
+mod config;
+mod debug;
 mod limits;
+mod push;
+mod registry;
+mod serve;
 mod session;
+mod status;
+mod webhook;
+mod world;
 
-fn main() {}
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use api_kube::{
+    bundle::{self, BundleOptions, WebhookKind},
+    lease::Candidate,
+    source::{Selection, Source, everything},
+    webhook::Webhooks,
+};
+use api_mesh::{model::Catalog, object::Kind};
+use api_rt::{
+    admin::Admin,
+    clock::Clock,
+    drain,
+    env::Vars,
+    grpc::{self, Target},
+    identity::{CaClient, CaOptions, Files, Identity, Renewal, RenewalOptions, Wanted},
+    log,
+    ready::{Gate, Readiness},
+    tls::Peers,
+};
+use api_xds::{ca::server::CertificateServer, discovery::AggregatedServer};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{
+    cache::Cache,
+    certificates::PassedOn,
+    config::{Certificate, Config, From, HELP},
+    limits::STREAM_GRACE,
+    push::Push,
+    registry::Registry,
+    serve::{Control, Door},
+    webhook::Judge,
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const LEASE: &str = "istio-status-leader";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("--help" | "-h") => return say(HELP),
+        Some("--version" | "version") => return say(&format!("pilot {VERSION}\n")),
+        Some(_) | None => {}
+    }
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "pilot ended");
+            eprintln!("pilot: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "asked for on the command line")]
+fn say(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+fn start(args: &[String]) -> anyhow::Result<()> {
+    let config = Config::read(args, &Vars::process())?;
+    let format = if config.log_json { log::Format::Json } else { log::Format::Text };
+    let log = log::init(&config.log_levels, format)?;
+    api_rt::tls::install();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(Box::pin(run(config, log)))
+}
+
+async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{what}: cannot listen on {address}"))
+}
+
+/// What every part is given.
+struct Parts {
+    clock: Clock,
+    identity: Identity,
+    ready: Readiness,
+    stop: CancellationToken,
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+}
+
+async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
+    let metrics = api_rt::metrics::install()?;
+    let mut parts = Parts {
+        clock: Clock::system(),
+        identity: Identity::new(),
+        ready: Readiness::new(),
+        stop: drain::on_signal()?,
+        tasks: JoinSet::new(),
+    };
+    let synced = parts.ready.blocked_by("objects: waiting for the source to be read");
+    let cache = Arc::new(Cache::default());
+    let registry = Arc::new(Registry::default());
+    let push = Push::new(Catalog::new(config.settings.clone()), Arc::clone(&cache), parts.clock.instant());
+    let (worlds, notes, carrying) = (push.worlds(), push.notes(), push.carrying());
+
+    // Pages first, so that whoever waits sees what for.
+    let shown = debug::Shown {
+        worlds: worlds.clone(),
+        registry: Arc::clone(&registry),
+        cache: Arc::clone(&cache),
+        notes: notes.clone(),
+        pod: config.pod.clone(),
+    };
+    let page = metrics.clone();
+    let admin = Admin::new("pilot", VERSION, &parts.ready).metrics(move || page.render()).logging(log);
+    let admin = debug::routes(admin, &shown);
+    let listener = bind("admin", config.admin).await?;
+    let stop = parts.stop.clone();
+    parts.spawn("admin", async move {
+        admin.serve(listener, stop).await;
+        Ok(())
+    });
+    let stop = parts.stop.clone();
+    parts.spawn("metrics", async move {
+        metrics.upkeep(stop).await;
+        Ok(())
+    });
+
+    parts.keep_identity(&config);
+    let control = Arc::new(Control::new(
+        worlds.clone(),
+        Arc::clone(&cache),
+        registry,
+        parts.clock,
+        parts.stop.clone(),
+    ));
+    parts.serve_xds(&config, &control).await?;
+
+    let (source, client) = match &config.from {
+        From::Folder(path) => (Source::folder(path)?, None),
+        From::Cluster => {
+            let client = api_kube::client::connect(None).await?;
+            (Source::cluster(&client, selections(&config)), Some(client))
+        }
+    };
+    let stop = parts.stop.clone();
+    parts.spawn("push", async move {
+        push.run(source, stop).await;
+        Ok(())
+    });
+    let mut first = worlds.clone();
+    parts.spawn("first snapshot", async move {
+        first.wait_for(Option::is_some).await?;
+        synced.open();
+        Ok(())
+    });
+    if let Some(client) = client {
+        parts.judge_objects(&config, &client, worlds).await?;
+        let candidate =
+            Candidate::new(client.clone(), &config.settings.root_namespace, LEASE, &config.pod, parts.clock);
+        let reports = status::Reports { notes, carrying, leads: candidate.leads() };
+        let (clock, stop) = (parts.clock, parts.stop.clone());
+        parts.spawn("status", async move {
+            status::run(client, reports, clock, stop).await;
+            Ok(())
+        });
+        let stop = parts.stop.clone();
+        parts.spawn("lease", async move {
+            candidate.run(stop).await;
+            Ok(())
+        });
+    }
+    tracing::info!(version = VERSION, "pilot started");
+    parts.wait().await
+}
+
+/// What is read from a cluster: not the many secrets and settings that are none of the mesh's business.
+fn selections(config: &Config) -> Vec<Selection> {
+    let others = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson";
+    let narrow = |selection: Selection| match selection.kind {
+        Kind::Secret => selection.with_fields(others),
+        Kind::ConfigMap => selection.within(&config.settings.root_namespace),
+        _ => selection,
+    };
+    everything().into_iter().map(narrow).collect()
+}
+
+impl Parts {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        self.tasks.spawn(async move { (name, task.await) });
+    }
+
+    /// Gets a certificate and keeps it fresh, as the configuration says.
+    fn keep_identity(&mut self, config: &Config) {
+        if config.certificate == Certificate::None {
+            return;
+        }
+        let gate = self.ready.blocked_by("certificate: waiting for it");
+        let (identity, clock, stop) = (self.identity.clone(), self.clock, self.stop.clone());
+        let there = identity.clone();
+        let waiting = Waiting::new(gate);
+        let told = waiting.clone();
+        self.spawn("first certificate", async move {
+            there.wait().await;
+            waiting.open();
+            Ok(())
+        });
+        let tell = move |reason: &str| told.because(reason);
+        match config.certificate.clone() {
+            Certificate::None => {}
+            Certificate::Files(folder) => self.spawn("identity", async move {
+                Files::new(identity, folder, clock).run(stop, tell).await;
+                Ok(())
+            }),
+            Certificate::Citadel { address, roots, token, lifetime } => {
+                let options = CaOptions {
+                    address,
+                    name: None,
+                    roots: roots.clone(),
+                    token: Some(token),
+                    cluster: config.settings.cluster_id.clone(),
+                };
+                let citadel = CaClient::new(options, identity.certificate().clone());
+                let wanted = Wanted::DnsNames(config.dns_names());
+                let options = RenewalOptions { wanted, lifetime, roots: Some(roots) };
+                self.spawn("identity", async move {
+                    Renewal::new(identity, options, citadel, clock).run(stop, tell).await;
+                    Ok(())
+                });
+            }
+        }
+    }
+
+    /// Serves ADS in plaintext and over mutual TLS, and there passes requests for certificates on.
+    async fn serve_xds(&mut self, config: &Config, control: &Arc<Control>) -> anyhow::Result<()> {
+        if let Some(address) = config.xds {
+            let listener = bind("plaintext xDS", address).await?;
+            let routes = Routes::new(AggregatedServer::new(control.behind(Door::Open)));
+            let stop = self.stop.clone();
+            self.spawn("xds", async move { Ok(grpc::serve(listener, None, routes, STREAM_GRACE, stop).await?) });
+        }
+        if let Some(address) = config.secure {
+            let listener = bind("secure xDS", address).await?;
+            let mut routes = Routes::new(AggregatedServer::new(control.behind(Door::Proven)));
+            if let Certificate::Citadel { address, .. } = &config.certificate {
+                let name = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host).to_owned();
+                let tls = self.identity.client_config(Peers::ServerName, vec![b"h2".to_vec()])?;
+                let target = Target { address: address.clone(), tls: Some((tls, name)) };
+                routes = routes.add_service(CertificateServer::new(PassedOn::to(grpc::channel(&target)?)));
+            }
+            let tls = self.identity.server_config(false, vec![config.trust_domain.clone()], vec![b"h2".to_vec()])?;
+            let (identity, stop) = (self.identity.clone(), self.stop.clone());
+            self.spawn("secure xds", async move {
+                identity.wait().await;
+                Ok(grpc::serve(listener, Some(tls), routes, STREAM_GRACE, stop).await?)
+            });
+        }
+        Ok(())
+    }
+
+    /// Serves the validating webhook and keeps its CA bundle.
+    async fn judge_objects(
+        &mut self,
+        config: &Config,
+        client: &kube::Client,
+        worlds: push::Published,
+    ) -> anyhow::Result<()> {
+        let Some(address) = config.webhook else { return Ok(()) };
+        let listener = bind("webhook", address).await?;
+        let judge = Judge::new(worlds, config.settings.clone());
+        let webhooks = Webhooks::new().at("/validate", move |review| judge.clone().judge(review));
+        let tls = self.identity.anonymous_server_config(vec![b"h2".to_vec(), b"http/1.1".to_vec()])?;
+        let stop = self.stop.clone();
+        self.spawn("webhook", async move {
+            api_kube::webhook::serve(listener, tls, webhooks, stop).await;
+            Ok(())
+        });
+        let namespace = config.settings.root_namespace.clone();
+        let options = BundleOptions {
+            kind: WebhookKind::Validating,
+            name: format!("istio-validator-{namespace}"),
+            service: (namespace, "istiod".to_owned()),
+            failure_policy: Some("Fail"),
+        };
+        let (client, identity, clock, stop) =
+            (client.clone(), self.identity.clone(), self.clock, self.stop.clone());
+        self.spawn("bundle", async move {
+            bundle::keep(client, options, identity, clock, stop, |_| {}).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Waits for the end: a signal, or a part that failed.
+    async fn wait(mut self) -> anyhow::Result<()> {
+        let mut failed = None;
+        while let Some(ended) = self.tasks.join_next().await {
+            let (name, outcome) = ended?;
+            if let Err(error) = outcome {
+                failed.get_or_insert(error.context(name));
+                self.stop.cancel();
+            } else if name == "push" && !self.stop.is_cancelled() {
+                failed.get_or_insert(anyhow::anyhow!("{name} ended"));
+                self.stop.cancel();
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// A gate that one task explains and another opens.
+#[derive(Clone)]
+struct Waiting(Arc<std::sync::Mutex<Option<Gate>>>);
+
+impl Waiting {
+    fn new(gate: Gate) -> Self {
+        Self(Arc::new(std::sync::Mutex::new(Some(gate))))
+    }
+
+    fn because(&self, reason: &str) {
+        if let Some(gate) = &*self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            gate.because(format!("certificate: {reason}"));
+        }
+    }
+
+    fn open(&self) {
+        if let Some(gate) = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            gate.open();
+        }
+    }
+}

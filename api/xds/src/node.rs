@@ -61,7 +61,7 @@ pub fn read(node: &discovery::Node) -> Result<Node, NodeError> {
     Ok(Node {
         kind,
         id: node.id.clone(),
-        service_account: text("SERVICE_ACCOUNT").unwrap_or_else(|| "default".to_owned()),
+        service_account: service_account(node).unwrap_or_else(|| "default".to_owned()),
         address,
         labels: meta("LABELS").map(as_map).unwrap_or_default(),
         domain: domain.unwrap_or("cluster.local").to_owned(),
@@ -107,6 +107,11 @@ pub fn write(node: &Node, version: &str) -> discovery::Node {
         user_agent_version: version.to_owned(),
         client_features: Vec::new(),
     }
+}
+
+/// The service account that the node says it has; Kubernetes' `default` where it says nothing.
+pub fn service_account(node: &discovery::Node) -> Option<String> {
+    node.metadata.as_ref().and_then(|meta| meta.fields.get("SERVICE_ACCOUNT")).and_then(as_text)
 }
 
 /// The version of the program that the node says it runs: `ISTIO_VERSION`, else that of its user agent.

@@ -33,8 +33,8 @@ pub(crate) struct Watched {
     pub(crate) answered: u64,
     /// Why the last answered response was refused.
     pub(crate) refusal: Option<String>,
-    /// Resources that the client has.
-    pub(crate) resources: usize,
+    /// Names that it has or asks for.
+    pub(crate) names: usize,
 }
 
 /// What is to be sent.
@@ -99,7 +99,7 @@ impl Watch {
             sent: self.nonce,
             answered: self.answered,
             refusal: self.refusal.clone(),
-            resources: self.entries.values().filter(|entry| entry.has.is_some()).count(),
+            names: self.entries.len(),
         }
     }
 
