@@ -1,6 +1,7 @@
 //! Which connections a workload takes, and what a client may expect it to take (PeerAuthentication).
 //!
-//! Port beats workload beats namespace beats mesh; of equals the oldest wins; nothing said means PERMISSIVE.
+//! Port beats workload beats namespace beats mesh; of equals the oldest wins; nothing said means PERMISSIVE, or STRICT
+//! where MeshConfig says `authPolicy: MUTUAL_TLS` (Istio 1.0's way to say it, kept so that one manifest can).
 //! Never here: certificates, chains. Used by `inbound` (servers) and `cluster` (clients).
 
 use std::collections::BTreeMap;
@@ -48,7 +49,8 @@ impl Peers {
                 settled.entry(namespace.to_owned()).or_insert(policy.mode);
             }
         }
-        peers.mesh = settled.remove(root).flatten();
+        let unsaid = catalog.mesh_config.strict.then_some(MtlsMode::Strict);
+        peers.mesh = settled.remove(root).flatten().or(unsaid);
         peers.namespaces = settled.into_iter().filter_map(|(namespace, mode)| Some((namespace, mode?))).collect();
         peers.guards = catalog.guards.values().cloned().collect();
         peers

@@ -65,6 +65,8 @@ pub struct MeshConfig {
     pub inbound: InboundPolicy,
     /// Whether clients use mTLS wherever the server takes it.
     pub auto_mtls: bool,
+    /// Whether workloads refuse plaintext where no PeerAuthentication says otherwise (`authPolicy: MUTUAL_TLS`).
+    pub strict: bool,
     /// Who sees services that do not say.
     pub service_export: Vec<String>,
     /// Who sees VirtualServices that do not say.
@@ -99,6 +101,7 @@ impl Default for MeshConfig {
             outbound: OutboundPolicy::AllowAny,
             inbound: InboundPolicy::Passthrough,
             auto_mtls: true,
+            strict: false,
             service_export: vec!["*".to_owned()],
             virtual_service_export: vec!["*".to_owned()],
             destination_rule_export: vec!["*".to_owned()],
@@ -134,6 +137,7 @@ struct Raw {
     outbound_traffic_policy: Option<Mode>,
     inbound_traffic_policy: Option<Mode>,
     enable_auto_mtls: Option<bool>,
+    auth_policy: Option<String>,
     default_service_export_to: Vec<String>,
     default_virtual_service_export_to: Vec<String>,
     default_destination_rule_export_to: Vec<String>,
@@ -226,6 +230,7 @@ fn read(judge: &mut Judge<'_>, raw: Raw) -> MeshConfig {
         outbound_traffic_policy,
         inbound_traffic_policy,
         enable_auto_mtls,
+        auth_policy,
         default_service_export_to,
         default_virtual_service_export_to,
         default_destination_rule_export_to,
@@ -276,6 +281,10 @@ fn read(judge: &mut Judge<'_>, raw: Raw) -> MeshConfig {
         }
     }
     model.auto_mtls = enable_auto_mtls.unwrap_or(true);
+    if let Some(policy) = auth_policy {
+        one_of(judge, "authPolicy", &policy, &["NONE", "MUTUAL_TLS"]);
+        model.strict = policy == "MUTUAL_TLS";
+    }
     if !default_service_export_to.is_empty() {
         model.service_export = default_service_export_to;
     }
