@@ -3,7 +3,9 @@
 //! Pilot adds no right of its own: a caller without a token is refused here.
 //! Never here: signing. Served beside ADS on 15012.
 
-use api_xds::ca::{CreateCertificateRequest, CreateCertificateResponse, client::CertificateClient, server::Certificates};
+use api_xds::ca::{
+    CreateCertificateRequest, CreateCertificateResponse, client::CertificateClient, server::Certificates,
+};
 use tonic::{Request, Response, Status, transport::Channel};
 
 /// Passes requests on.

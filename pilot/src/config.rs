@@ -126,7 +126,12 @@ impl Flags {
         flag.or_else(|| vars.get(variable).map(str::to_owned)).filter(|value| !value.is_empty())
     }
 
-    fn address(&self, name: &'static str, vars: &Vars, default: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> {
+    fn address(
+        &self,
+        name: &'static str,
+        vars: &Vars,
+        default: Option<&str>,
+    ) -> Result<Option<SocketAddr>, ConfigError> {
         match self.get(name, vars).as_deref().or(default) {
             None | Some("off") => Ok(None),
             Some(value) => {
@@ -208,7 +213,9 @@ mod tests {
         assert_eq!((config.from.clone(), config.xds), (From::Cluster, None));
         assert!(config.secure.is_some() && config.webhook.is_some());
         assert_eq!(config.dns_names()[0], "istiod.mesh.svc");
-        assert!(matches!(config.certificate, Certificate::Citadel { address, .. } if address == "istio-citadel.mesh.svc:8060"));
+        assert!(
+            matches!(config.certificate, Certificate::Citadel { address, .. } if address == "istio-citadel.mesh.svc:8060")
+        );
     }
 
     #[test]

@@ -207,7 +207,9 @@ fn config_dump(shown: &Shown, world: &World, query: &BTreeMap<String, String>) -
     let client = shown.registry.find(proxy).ok_or_else(|| format!("{proxy} is not connected to {}", shown.pod))?;
     let keys = mesh::view(&world.mesh, &client.node);
     let kinds = KINDS.iter().filter(|kind| **kind != ResourceKind::Secret);
-    Ok(Value::Object(kinds.map(|kind| (type_label(*kind).to_owned(), Value::Array(dump(world, &keys, *kind)))).collect()))
+    Ok(Value::Object(
+        kinds.map(|kind| (type_label(*kind).to_owned(), Value::Array(dump(world, &keys, *kind)))).collect(),
+    ))
 }
 
 fn dump(world: &World, keys: &Keys, kind: ResourceKind) -> Vec<Value> {

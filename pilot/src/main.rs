@@ -140,13 +140,7 @@ async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
     });
 
     parts.keep_identity(&config);
-    let control = Arc::new(Control::new(
-        worlds.clone(),
-        Arc::clone(&cache),
-        registry,
-        parts.clock,
-        parts.stop.clone(),
-    ));
+    let control = Arc::new(Control::new(worlds.clone(), Arc::clone(&cache), registry, parts.clock, parts.stop.clone()));
     parts.serve_xds(&config, &control).await?;
 
     let (source, client) = match &config.from {
@@ -189,7 +183,8 @@ async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
 
 /// What is read from a cluster: not the many secrets and settings that are none of the mesh's business.
 fn selections(config: &Config) -> Vec<Selection> {
-    let others = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson";
+    let others =
+        "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson";
     let narrow = |selection: Selection| match selection.kind {
         Kind::Secret => selection.with_fields(others),
         Kind::ConfigMap => selection.within(&config.settings.root_namespace),
@@ -295,8 +290,7 @@ impl Parts {
             service: (namespace, "istiod".to_owned()),
             failure_policy: Some("Fail"),
         };
-        let (client, identity, clock, stop) =
-            (client.clone(), self.identity.clone(), self.clock, self.stop.clone());
+        let (client, identity, clock, stop) = (client.clone(), self.identity.clone(), self.clock, self.stop.clone());
         self.spawn("bundle", async move {
             bundle::keep(client, options, identity, clock, stop, |_| {}).await;
             Ok(())

@@ -20,8 +20,8 @@ use api_xds::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Discover
 use tokio::time::Instant;
 
 use crate::limits::WARMING_LIMIT;
-pub(crate) use watch::{Overfull, Watched};
 use watch::{Findings, Watch};
+pub(crate) use watch::{Overfull, Watched};
 
 /// A resource with its version, encoded once for all clients of one dialect.
 #[derive(Debug, Clone)]

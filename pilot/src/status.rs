@@ -57,7 +57,8 @@ fn resource(kind: Kind) -> ApiResource {
 /// The status that says these notes.
 fn status(notes: &[Note], now: &str) -> Value {
     let good = notes.iter().all(|note| note.severity != Severity::Error);
-    let text = |note: &Note| if note.path.is_empty() { note.text.clone() } else { format!("{}: {}", note.path, note.text) };
+    let text =
+        |note: &Note| if note.path.is_empty() { note.text.clone() } else { format!("{}: {}", note.path, note.text) };
     let texts: Vec<String> = notes.iter().map(text).collect();
     let messages: Vec<Value> = notes
         .iter()

@@ -48,8 +48,7 @@ impl Judge {
             refused: Some((500, format!("the object could not be judged: {error}"))),
             ..Verdict::allow()
         });
-        let counter =
-            if verdict.refused.is_some() { "galley_validation_failed" } else { "galley_validation_passed" };
+        let counter = if verdict.refused.is_some() { "galley_validation_failed" } else { "galley_validation_passed" };
         metrics::counter!(counter).increment(1);
         verdict
     }
@@ -80,7 +79,8 @@ fn judged(stored: &Stored, catalog: &mut Catalog) -> Verdict {
         notes.dedup();
     }
     let (errors, others): (Vec<Note>, Vec<Note>) = notes.into_iter().partition(|note| note.severity == Severity::Error);
-    let warnings = others.iter().filter(|note| note.severity == Severity::Warn).map(|note| say(&object, note)).collect();
+    let warnings =
+        others.iter().filter(|note| note.severity == Severity::Warn).map(|note| say(&object, note)).collect();
     let refused = (!errors.is_empty()).then(|| {
         let texts: Vec<String> = errors.iter().map(|note| say(&object, note)).collect();
         (422, format!("{object}: {}", texts.join("; ")))

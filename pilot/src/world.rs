@@ -46,7 +46,9 @@ fn differences(old: &Versions, new: &Versions) -> BTreeMap<ResourceKind, BTreeSe
     for kind in KINDS {
         let (old, new) = (old.get(&kind).unwrap_or(&none), new.get(&kind).unwrap_or(&none));
         let mut names: BTreeSet<Arc<str>> = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
-        names.extend(new.iter().filter(|(name, version)| old.get(*name) != Some(version)).map(|(name, _)| Arc::clone(name)));
+        names.extend(
+            new.iter().filter(|(name, version)| old.get(*name) != Some(version)).map(|(name, _)| Arc::clone(name)),
+        );
         if !names.is_empty() {
             changed.insert(kind, names);
         }
@@ -105,8 +107,7 @@ impl World {
     /// The snapshot after this one.
     pub(crate) fn then(&self, mesh: Mesh, catalog: Arc<Catalog>, since: Instant, reach: Reach) -> Self {
         let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        let before =
-            scopes.iter().filter_map(|(scope, cell)| Some((scope.clone(), Arc::clone(cell.get()?)))).collect();
+        let before = scopes.iter().filter_map(|(scope, cell)| Some((scope.clone(), Arc::clone(cell.get()?)))).collect();
         Self {
             edition: self.edition + 1,
             mesh,

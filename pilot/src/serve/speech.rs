@@ -2,9 +2,7 @@
 //!
 //! Never here: conversations. Used by `serve`.
 
-use api_xds::discovery::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node,
-};
+use api_xds::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node};
 
 use crate::session::{Heard, Offer, Overfull, Protocol, Reply, Session};
 

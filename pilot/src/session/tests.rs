@@ -119,7 +119,11 @@ impl Talk {
         let type_url = api_xds::type_url(kind).to_owned();
         match self.session.protocol {
             Protocol::Delta => {
-                let has = pick('=').iter().filter_map(|word| word.split_once('@')).map(|(n, v)| (n.into(), v.into())).collect();
+                let has = pick('=')
+                    .iter()
+                    .filter_map(|word| word.split_once('@'))
+                    .map(|(n, v)| (n.into(), v.into()))
+                    .collect();
                 let request = DeltaDiscoveryRequest {
                     type_url,
                     resource_names_subscribe: pick('+'),
@@ -199,7 +203,11 @@ fn delta_tells_what_is_asked_for_and_then_only_what_changes() {
 
 #[test]
 fn what_was_not_asked_for_is_not_told() {
-    delta(MESH).check("EDS +a", &["EDS a@1"]).check_mesh("EDS a@1, EDS b@2", &[]).check("EDS -a", &[]).check_mesh("EDS a@3", &[]);
+    delta(MESH)
+        .check("EDS +a", &["EDS a@1"])
+        .check_mesh("EDS a@1, EDS b@2", &[])
+        .check("EDS -a", &[])
+        .check_mesh("EDS a@3", &[]);
 }
 
 #[test]
