@@ -7,3 +7,13 @@ mod keeper;
 pub mod net;
 
 pub use keeper::birth::{BirthError, Keeper, Users, start as start_keeper};
+
+mod event;
+mod image;
+mod kubelet;
+mod link;
+mod node;
+mod pod;
+mod terminal;
+pub use link::{Link, LinkError};
+pub use node::{Agent, NodeError, NodeOptions};

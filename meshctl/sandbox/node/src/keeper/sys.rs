@@ -255,3 +255,9 @@ pub(crate) fn adopt_fd(number: RawFd) -> OwnedFd {
     // SAFETY: called once per number with descriptors that the sender's message has just delivered to us.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
+
+/// Lets tokio watch a descriptor that its wrapper owns.
+pub(crate) fn watched<T: Into<OwnedFd> + AsRawFd>(fd: T) -> io::Result<tokio::io::unix::AsyncFd<T>> {
+    // SAFETY: a type that can give up an OwnedFd owns its descriptor: it stays open, and the same, until dropped.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(fd) }?)
+}

@@ -1,9 +1,16 @@
 //! The sandbox's network as the daemon sees it: Services, names, relays.
 //!
 //! Fixed addresses live here. Never here: namespaces and links (the keeper's).
-//! Called by `node`; `rules` and `dns` are pure.
+//! Called by `node`; `rules`, `names` and `view` are pure.
 
 use std::net::Ipv4Addr;
+
+pub(crate) mod dns;
+pub(crate) mod names;
+pub(crate) mod relay;
+pub(crate) mod rules;
+pub(crate) mod services;
+pub(crate) mod view;
 
 /// The sandbox's own address, which every Pod has as gateway; also the node's.
 pub const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);

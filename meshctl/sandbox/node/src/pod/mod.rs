@@ -1,0 +1,17 @@
+//! Pods: one worker each, and what it is made of.
+//!
+//! Never here: which Pods there are. Called by `node`; `env`, `person`, `backoff` and `status` are pure.
+
+pub(crate) mod backoff;
+pub(crate) mod board;
+pub(crate) mod container;
+pub(crate) mod env;
+pub(crate) mod kit;
+pub(crate) mod live;
+pub(crate) mod log;
+pub(crate) mod person;
+pub(crate) mod probe;
+pub(crate) mod status;
+mod tls;
+pub(crate) mod volumes;
+pub(crate) mod worker;

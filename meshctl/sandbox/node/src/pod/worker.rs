@@ -1,0 +1,592 @@
+//! One Pod from binding to deletion: namespaces, volumes, containers in order, status, end.
+//!
+//! One task a Pod; it owns all of the Pod's other tasks. Never here: how one container runs.
+//! Spawned by `node`, which tells it of changes.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::board::Board;
+use super::container::{Outcome, Supervised};
+use super::env::Place;
+use super::kit::{Kit, Lease};
+use super::status::{self, Cell, Cells, Circumstances, State, is_sidecar};
+use super::volumes::{self, Volumes};
+use crate::event::Tone;
+use crate::keeper::wire::{PodUp, Request};
+use crate::net::{DNS_ADDRESS, GATEWAY_ADDRESS};
+
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// Changes that come together are written together.
+const GATHER: Duration = Duration::from_millis(5);
+/// What a Pod that vanished from the API gets, whatever its own grace.
+const GONE_GRACE: Duration = Duration::from_secs(2);
+const SIDECAR_GRACE: Duration = Duration::from_secs(2);
+
+/// What the agent knows of a Pod.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) pod: Arc<Pod>,
+    /// No longer in the API.
+    pub(crate) gone: bool,
+}
+
+/// A container's task and how it is told to stop.
+struct Child {
+    name: String,
+    stop: watch::Sender<Option<Instant>>,
+    task: JoinHandle<Outcome>,
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Worker {
+    kit: Arc<Kit>,
+    board: Arc<Board>,
+    place: Place,
+    hostname: String,
+    hosts: String,
+    resolv: String,
+    sidecars: Vec<Child>,
+    mains: Vec<Child>,
+}
+
+/// Runs the Pod until it is gone.
+pub(crate) async fn run(kit: Arc<Kit>, mut seen: watch::Receiver<Seen>) {
+    let first = seen.borrow_and_update().clone();
+    let over = matches!(phase_of(&first.pod), "Succeeded" | "Failed");
+    if over || first.gone {
+        wait_for_deletion(&mut seen).await;
+        let pod = Arc::clone(&seen.borrow().pod);
+        remove(&kit, &pod).await;
+        return;
+    }
+    let board = Arc::new(board(&kit, &first.pod));
+    let uid = board.uid().to_owned();
+    kit.live.begin(&uid, containers(&first.pod).map(|container| container.name.clone()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(write_status(Arc::clone(&kit), Arc::clone(&board)));
+    tasks.spawn(follow(Arc::clone(&board), seen.clone()));
+    let lease = lead(&kit, &board, &mut seen, &mut tasks).await;
+    tasks.shutdown().await;
+    if let Err(error) = kit.link.ask(Request::PodDown { pod: uid.clone() }, Vec::new()).await {
+        tracing::warn!(pod = board.title(), %error, "Pod's network not removed");
+    }
+    drop(lease);
+    let gone = seen.borrow().gone;
+    if !gone {
+        board.around(|around| around.pod_ip = None);
+        write_once(&kit, &board).await;
+        wait_for_deletion(&mut seen).await;
+    }
+    kit.live.end(&uid);
+    remove(&kit, &board.pod()).await;
+}
+
+fn phase_of(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+}
+
+fn spec(pod: &Pod) -> PodSpec {
+    pod.spec.clone().unwrap_or_default()
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(spec.containers.iter()))
+}
+
+/// Begins a board; what ran in an earlier life of the daemon has ended with it.
+fn board(kit: &Kit, pod: &Arc<Pod>) -> Board {
+    let status = pod.status.clone().unwrap_or_default();
+    let old = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
+    let old: BTreeMap<&str, _> = old.map(|found| (found.name.as_str(), found)).collect();
+    let now = Timestamp::now();
+    let cells: Cells = containers(pod)
+        .map(|container| {
+            let init = pod.spec.iter().any(|spec| {
+                spec.init_containers.iter().flatten().any(|found| found.name == container.name)
+            });
+            let has_inits = pod.spec.iter().any(|spec| spec.init_containers.is_some());
+            let mut cell = Cell::waiting(if has_inits || init { "PodInitializing" } else { "ContainerCreating" });
+            if let Some(found) = old.get(container.name.as_str()) {
+                cell.restarts = found.restart_count;
+                let begun = found.state.as_ref().and_then(|state| {
+                    state.running.as_ref().and_then(|running| running.started_at.clone()).or_else(|| {
+                        state.terminated.as_ref().and_then(|ended| ended.started_at.clone())
+                    })
+                });
+                if let Some(begun) = begun {
+                    cell.restarts += 1;
+                    cell.last = Some(status::Ended {
+                        code: 137,
+                        signal: None,
+                        reason: "ContainerStatusUnknown".to_owned(),
+                        message: Some("the sandbox ended while the container ran".to_owned()),
+                        started: Some(begun.0),
+                        finished: now,
+                        id: found.container_id.clone().unwrap_or_default(),
+                    });
+                }
+            }
+            (container.name.clone(), cell)
+        })
+        .collect();
+    let around = Circumstances {
+        host_ip: GATEWAY_ADDRESS.to_string(),
+        start_time: Some(status.start_time.map_or(now, |time| time.0)),
+        ..Circumstances::default()
+    };
+    tracing::debug!(node = kit.events.node(), uid = pod.metadata.uid, "Pod bound");
+    Board::new(Arc::clone(pod), cells, around)
+}
+
+/// Keeps the board's object up to date.
+async fn follow(board: Arc<Board>, mut seen: watch::Receiver<Seen>) {
+    while seen.changed().await.is_ok() {
+        let now = seen.borrow_and_update().clone();
+        if !now.gone {
+            board.set_pod(now.pod);
+        }
+    }
+}
+
+/// When the Pod has to go: its grace, once it is asked to.
+async fn deletion(seen: &mut watch::Receiver<Seen>) -> Duration {
+    loop {
+        {
+            let now = seen.borrow_and_update();
+            if now.gone {
+                return GONE_GRACE;
+            }
+            let meta = &now.pod.metadata;
+            if meta.deletion_timestamp.is_some() {
+                let seconds = meta.deletion_grace_period_seconds.unwrap_or(30);
+                return Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+            }
+        }
+        if seen.changed().await.is_err() {
+            // The agent ends, and the keeper with it.
+            return Duration::ZERO;
+        }
+    }
+}
+
+async fn wait_for_deletion(seen: &mut watch::Receiver<Seen>) {
+    deletion(seen).await;
+}
+
+/// Sets the Pod up and sees its containers through; ends when nothing of it runs any more.
+async fn lead(
+    kit: &Arc<Kit>,
+    board: &Arc<Board>,
+    seen: &mut watch::Receiver<Seen>,
+    tasks: &mut JoinSet<()>,
+) -> Option<Lease> {
+    let set = tokio::select! {
+        set = set_up(kit, board) => Some(set),
+        _ = deletion(seen) => None,
+    };
+    let (mut worker, lease, volumes) = set?;
+    tasks.spawn(refresh(volumes, Arc::clone(board), worker.place.clone()));
+    let grace = tokio::select! {
+        () = worker.see_through() => None,
+        grace = deletion(seen) => Some(grace),
+    };
+    if let Some(grace) = grace {
+        worker.bring_down(Instant::now() + grace, seen).await;
+    }
+    Some(lease)
+}
+
+/// Network and volumes, tried until they stand.
+async fn set_up(kit: &Arc<Kit>, board: &Arc<Board>) -> (Worker, Lease, Volumes) {
+    let mut wait = RETRY;
+    let lease = loop {
+        if let Some(lease) = kit.addresses.take() {
+            break lease;
+        }
+        tokio::time::sleep(RETRY_LONGEST).await;
+    };
+    let pod = board.pod();
+    let spec = spec(&pod);
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let host_network = spec.host_network == Some(true);
+    let address = if host_network { GATEWAY_ADDRESS } else { lease.address };
+    let hostname: String = spec.hostname.clone().unwrap_or(name).chars().take(63).collect();
+    let sysctls = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
+    let up = PodUp {
+        pod: board.uid().to_owned(),
+        index: lease.number,
+        address,
+        hostname: hostname.clone(),
+        sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
+        host_network,
+    };
+    while let Err(error) = kit.link.ask(Request::PodUp(up.clone()), Vec::new()).await {
+        let text = format!("Failed to create pod sandbox: {error}");
+        kit.events.say(&board.reference(None), Tone::Warning, "FailedCreatePodSandBox", &text);
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_LONGEST);
+    }
+    board.around(|around| around.pod_ip = Some(address.to_string()));
+    let place = Place {
+        node: kit.events.node().to_owned(),
+        host_ip: GATEWAY_ADDRESS.to_string(),
+        pod_ip: address.to_string(),
+        cpus: kit.cpus,
+        memory_bytes: kit.memory_bytes,
+    };
+    let mut volumes = Volumes::new(kit.client.clone(), kit.link.clone(), &pod);
+    wait = RETRY;
+    let mut told = String::new();
+    while let Err(error) = volumes.fill(&board.pod(), &place).await {
+        let text = error.to_string();
+        if text != told {
+            kit.events.say(&board.reference(None), Tone::Warning, "FailedMount", &text);
+            told = text;
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_LONGEST);
+    }
+    let worker = Worker {
+        kit: Arc::clone(kit),
+        board: Arc::clone(board),
+        hosts: hosts(&spec, address, &hostname, pod.metadata.namespace.as_deref().unwrap_or_default()),
+        resolv: resolv(&spec, pod.metadata.namespace.as_deref().unwrap_or_default()),
+        place,
+        hostname,
+        sidecars: Vec::new(),
+        mains: Vec::new(),
+    };
+    (worker, lease, volumes)
+}
+
+/// `/etc/hosts` of a Pod.
+fn hosts(spec: &PodSpec, address: Ipv4Addr, hostname: &str, namespace: &str) -> String {
+    let mut text = String::from(
+        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+    );
+    match &spec.subdomain {
+        Some(subdomain) => {
+            text += &format!("{address}\t{hostname}.{subdomain}.{namespace}.svc.cluster.local\t{hostname}\n");
+        }
+        None => text += &format!("{address}\t{hostname}\n"),
+    }
+    for alias in spec.host_aliases.iter().flatten() {
+        let names = alias.hostnames.clone().unwrap_or_default().join("\t");
+        text += &format!("{}\t{names}\n", alias.ip);
+    }
+    text
+}
+
+/// `/etc/resolv.conf` of a Pod.
+fn resolv(spec: &PodSpec, namespace: &str) -> String {
+    let config = spec.dns_config.clone().unwrap_or_default();
+    let own = spec.dns_policy.as_deref() == Some("None");
+    let (mut servers, mut search, mut options) = (Vec::new(), Vec::new(), Vec::new());
+    if !own {
+        servers.push(DNS_ADDRESS.to_string());
+        search.push(format!("{namespace}.svc.cluster.local"));
+        search.extend(["svc.cluster.local".to_owned(), "cluster.local".to_owned()]);
+        options.push("ndots:5".to_owned());
+    }
+    servers.extend(config.nameservers.unwrap_or_default());
+    search.extend(config.searches.unwrap_or_default());
+    for option in config.options.unwrap_or_default() {
+        let name = option.name.unwrap_or_default();
+        options.retain(|old| old.split(':').next() != Some(name.as_str()));
+        options.push(option.value.map_or(name.clone(), |value| format!("{name}:{value}")));
+    }
+    let mut text = String::new();
+    for server in servers {
+        text += &format!("nameserver {server}\n");
+    }
+    if !search.is_empty() {
+        text += &format!("search {}\n", search.join(" "));
+    }
+    if !options.is_empty() {
+        text += &format!("options {}\n", options.join(" "));
+    }
+    text
+}
+
+impl Worker {
+    fn child(&self, container: &Container, init: bool) -> Child {
+        let (stop, told) = watch::channel(None);
+        let supervised = Supervised {
+            kit: Arc::clone(&self.kit),
+            board: Arc::clone(&self.board),
+            container: container.clone(),
+            init,
+            place: self.place.clone(),
+            hosts: self.hosts.clone(),
+            resolv: self.resolv.clone(),
+            hostname: self.hostname.clone(),
+        };
+        Child { name: container.name.clone(), stop, task: tokio::spawn(supervised.run(told)) }
+    }
+
+    /// Init containers one after the other, then the others together, until all have ended.
+    async fn see_through(&mut self) {
+        let spec = spec(&self.board.pod());
+        for container in spec.init_containers.iter().flatten() {
+            if is_sidecar(container) {
+                let child = self.child(container, false);
+                self.sidecars.push(child);
+                self.started(&container.name).await;
+                continue;
+            }
+            // Kept where a deletion finds it, and can tell it to stop.
+            self.mains = vec![self.child(container, true)];
+            let outcome = self.ended().await;
+            if outcome != Outcome::Succeeded {
+                self.stop_sidecars(Instant::now() + SIDECAR_GRACE).await;
+                return;
+            }
+        }
+        self.mains = spec.containers.iter().map(|container| self.child(container, false)).collect();
+        for name in spec.containers.iter().map(|container| &container.name) {
+            self.board.cell(name, |cell| {
+                if let State::Waiting { reason, .. } = &mut cell.state
+                    && reason == "PodInitializing"
+                {
+                    "ContainerCreating".clone_into(reason);
+                }
+            });
+        }
+        self.ended().await;
+        self.stop_sidecars(Instant::now() + self.grace()).await;
+    }
+
+    fn grace(&self) -> Duration {
+        let seconds = spec(&self.board.pod()).termination_grace_period_seconds.unwrap_or(30);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    }
+
+    async fn started(&self, name: &str) {
+        let mut changes = self.board.changes();
+        while !self.board.read(name, |cell| cell.started || cell.done).unwrap_or(true) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for all main containers; the worst outcome.
+    async fn ended(&mut self) -> Outcome {
+        let mut worst = Outcome::Succeeded;
+        for child in &mut self.mains {
+            match (&mut child.task).await {
+                Ok(Outcome::Succeeded) => {}
+                Ok(outcome) => worst = outcome,
+                Err(error) => {
+                    tracing::error!(container = child.name, %error, "container task");
+                    worst = Outcome::Failed;
+                }
+            }
+        }
+        worst
+    }
+
+    async fn stop_sidecars(&mut self, deadline: Instant) {
+        while let Some(mut child) = self.sidecars.pop() {
+            child.stop.send_replace(Some(deadline));
+            if let Err(error) = (&mut child.task).await {
+                tracing::error!(container = child.name, %error, "sidecar task");
+            }
+        }
+    }
+
+    /// Main containers first, then sidecars in reverse; a second deletion with less grace shortens it.
+    async fn bring_down(&mut self, deadline: Instant, seen: &mut watch::Receiver<Seen>) {
+        let mut deadline = deadline;
+        loop {
+            for child in self.mains.iter().chain(&self.sidecars) {
+                let main = self.mains.iter().any(|found| found.name == child.name);
+                if main || child.stop.borrow().is_some() {
+                    child.stop.send_replace(Some(deadline));
+                }
+            }
+            let down = async {
+                for child in &mut self.mains {
+                    if !child.task.is_finished()
+                        && let Err(error) = (&mut child.task).await
+                    {
+                        tracing::error!(container = child.name, %error, "container task");
+                    }
+                }
+                while let Some(child) = self.sidecars.last_mut() {
+                    child.stop.send_replace(Some(deadline.max(Instant::now() + SIDECAR_GRACE)));
+                    if !child.task.is_finished()
+                        && let Err(error) = (&mut child.task).await
+                    {
+                        tracing::error!(container = child.name, %error, "sidecar task");
+                    }
+                    self.sidecars.pop();
+                }
+            };
+            tokio::select! {
+                () = down => return,
+                nearer = sooner(seen, deadline) => deadline = nearer,
+            }
+        }
+    }
+}
+
+/// A deadline before the present one, once there is one.
+async fn sooner(seen: &mut watch::Receiver<Seen>, deadline: Instant) -> Instant {
+    loop {
+        if seen.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let grace = deletion(seen).await;
+        let wanted = Instant::now() + grace;
+        if wanted < deadline {
+            return wanted;
+        }
+    }
+}
+
+/// Files are fetched again now and then, and when the Pod changes.
+async fn refresh(mut volumes: Volumes, board: Arc<Board>, place: Place) {
+    let mut meta = board.pod().metadata.clone();
+    let mut changes = board.changes();
+    let mut due = Instant::now() + volumes::REFRESH;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            changed = changes.changed() => {
+                if changed.is_err() { return; }
+                let pod = board.pod();
+                if pod.metadata.labels == meta.labels && pod.metadata.annotations == meta.annotations {
+                    continue;
+                }
+                meta = pod.metadata.clone();
+            }
+        }
+        due = Instant::now() + volumes::REFRESH;
+        if let Err(error) = volumes.fill(&board.pod(), &place).await {
+            tracing::debug!(pod = board.title(), %error, "volume not refreshed");
+        }
+    }
+}
+
+async fn write_status(kit: Arc<Kit>, board: Arc<Board>) {
+    let mut changes = board.changes();
+    let mut last = None;
+    loop {
+        let (pod, cells, around) = board.look();
+        let now = status::compute(&pod, &cells, &around, Timestamp::now());
+        if last.as_ref() != Some(&now) {
+            if write(&kit, &board, &pod, &now).await {
+                last = Some(now);
+            } else {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+        tokio::time::sleep(GATHER).await;
+        changes.borrow_and_update();
+    }
+}
+
+async fn write_once(kit: &Kit, board: &Board) {
+    let (pod, cells, around) = board.look();
+    let now = status::compute(&pod, &cells, &around, Timestamp::now());
+    write(kit, board, &pod, &now).await;
+}
+
+/// True: written, or there is nothing left to write to.
+async fn write(kit: &Kit, board: &Board, pod: &Pod, now: &k8s_openapi::api::core::v1::PodStatus) -> bool {
+    let pods: Api<Pod> = Api::namespaced(kit.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let mut value = json!(now);
+    for field in ["reason", "message", "podIP", "podIPs"] {
+        if value.get(field).is_none() {
+            value[field] = serde_json::Value::Null;
+        }
+    }
+    let patch = json!({"metadata": {"uid": board.uid()}, "status": value});
+    match pods.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(_) => true,
+        // Gone, or another Pod of the same name.
+        Err(kube::Error::Api(answer)) if [404, 409, 422].contains(&answer.code) => true,
+        Err(error) => {
+            tracing::warn!(pod = board.title(), %error, "status not written");
+            false
+        }
+    }
+}
+
+/// Takes the object out of the API once nothing of it runs, and its logs from the disk.
+async fn remove(kit: &Kit, pod: &Pod) {
+    let pods: Api<Pod> = Api::namespaced(kit.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match pods.delete(name, &params).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
+        Err(error) => tracing::warn!(pod = name, %error, "deleted Pod not removed"),
+    }
+    let folder = kit.log_folder(pod);
+    if let Err(error) = std::fs::remove_dir_all(&folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "logs not removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_searched_from_the_pods_namespace() {
+        let text = resolv(&PodSpec::default(), "shop");
+        assert_eq!(
+            text,
+            "nameserver 198.19.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
+        );
+    }
+
+    #[test]
+    fn a_pods_own_option_replaces_ours() {
+        let spec: PodSpec =
+            serde_json::from_value(json!({"containers": [], "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}}))
+                .unwrap();
+        assert!(resolv(&spec, "a").ends_with("options ndots:2\n"));
+    }
+
+    #[test]
+    fn aliases_are_in_hosts() {
+        let spec: PodSpec = serde_json::from_value(
+            json!({"containers": [], "hostAliases": [{"ip": "203.0.113.1", "hostnames": ["a", "b"]}]}),
+        )
+        .unwrap();
+        let text = hosts(&spec, Ipv4Addr::new(198, 18, 0, 2), "web", "shop");
+        assert!(text.contains("198.18.0.2\tweb\n") && text.contains("203.0.113.1\ta\tb\n"));
+    }
+}
