@@ -3,13 +3,7 @@
 //! Fields that only the injector or telemetry reads are passed over; all others that have no effect are named.
 //! Never here: settings of one process. Called by `model::parse`.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use api::{
-    note::Notes,
-    spec::{AccessLog, Keepalive, PathNormalization, TlsVersion},
-};
-use serde::Deserialize;
+use std::time::Duration;
 
 use super::{
     base::{Judge, Meta},
@@ -18,7 +12,11 @@ use super::{
     rule::RetryRule,
     text,
 };
-use crate::object::{self, core, networking as raw};
+use crate::object::{ObjectError, core, mesh_config as raw, networking};
+use api::{
+    note::Notes,
+    spec::{AccessLog, Keepalive, PathNormalization, TlsVersion},
+};
 
 /// What happens to requests for hosts that the mesh does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -121,77 +119,6 @@ impl Default for super::Shared<MeshConfig> {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Raw {
-    trust_domain: Option<String>,
-    trust_domain_aliases: Vec<String>,
-    root_namespace: Option<String>,
-    connect_timeout: Option<object::Duration>,
-    dns_refresh_rate: Option<object::Duration>,
-    protocol_detection_timeout: Option<object::Duration>,
-    tcp_keepalive: Option<raw::TcpKeepalive>,
-    access_log_file: Option<String>,
-    access_log_format: Option<String>,
-    access_log_encoding: Option<String>,
-    outbound_traffic_policy: Option<Mode>,
-    inbound_traffic_policy: Option<Mode>,
-    enable_auto_mtls: Option<bool>,
-    auth_policy: Option<String>,
-    default_service_export_to: Vec<String>,
-    default_virtual_service_export_to: Vec<String>,
-    default_destination_rule_export_to: Vec<String>,
-    h2_upgrade_policy: Option<String>,
-    default_http_retry_policy: Option<raw::HttpRetry>,
-    path_normalization: Option<Normalization>,
-    #[serde(rename = "meshMTLS")]
-    mesh_mtls: Option<MeshMtls>,
-    proxy_listen_port: Option<i64>,
-    proxy_inbound_listen_port: Option<i64>,
-    #[serde(flatten)]
-    rest: BTreeMap<String, serde_json::Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Mode {
-    mode: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Normalization {
-    normalization: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct MeshMtls {
-    min_protocol_version: Option<String>,
-    cipher_suites: Vec<String>,
-    ecdh_curves: Vec<String>,
-}
-
-/// Fields that others read: the injector, citadel, telemetry, Ingress.
-const OF_OTHERS: &[&str] = &[
-    "defaultConfig",
-    "enablePrometheusMerge",
-    "defaultProviders",
-    "extensionProviders",
-    "enableTracing",
-    "enableEnvoyAccessLogService",
-    "disableEnvoyListenerLog",
-    "ca",
-    "certificates",
-    "configSources",
-    "ingressClass",
-    "ingressService",
-    "ingressControllerMode",
-    "ingressSelector",
-    "verifyCertificateAtClient",
-    "discoverySelectors",
-];
-
 pub(crate) fn parse(object: &core::ConfigMap, notes: &mut Notes) -> Option<MeshConfig> {
     let meta = Meta::of("ConfigMap", &object.metadata);
     let mut judge = Judge::new(meta.object, notes);
@@ -199,24 +126,43 @@ pub(crate) fn parse(object: &core::ConfigMap, notes: &mut Notes) -> Option<MeshC
     if text.trim().is_empty() {
         return Some(MeshConfig::default());
     }
-    let value = judge.read("data.mesh", serde_saphyr::from_str::<serde_json::Value>(text))?;
+    let mut value = judge.read("data.mesh", serde_saphyr::from_str::<serde_json::Value>(text))?;
     if value.is_null() {
         return Some(MeshConfig::default());
     }
-    let raw: Raw = match serde_path_to_error::deserialize(&value) {
-        Ok(raw) => raw,
+    // of Istio's first years, and not in today's MeshConfig
+    let strict = match value.as_object_mut().and_then(|fields| fields.remove("authPolicy")) {
+        None => false,
+        Some(policy) => match policy.as_str() {
+            Some("NONE") => false,
+            Some("MUTUAL_TLS") => true,
+            _ => {
+                judge.error("data.mesh.authPolicy", "must be NONE or MUTUAL_TLS");
+                return None;
+            }
+        },
+    };
+    let (raw, unknown) = match raw::MeshConfig::from_json(value, &judge.object) {
+        Ok(read) => read,
+        Err(ObjectError::Field { object: _, path, source }) => {
+            judge.error(format!("data.mesh.{path}"), source.to_string());
+            return None;
+        }
         Err(error) => {
-            judge.error(format!("data.mesh.{}", error.path()), error.inner().to_string());
+            judge.error("data.mesh", error.to_string());
             return None;
         }
     };
-    let model = read(&mut judge, raw);
+    for path in unknown {
+        judge.warn(format!("data.mesh.{path}"), "unknown field: it has no effect");
+    }
+    let model = MeshConfig { strict, ..read(&mut judge, raw) };
     (judge.errors() == 0).then_some(model)
 }
 
-fn read(judge: &mut Judge<'_>, raw: Raw) -> MeshConfig {
+fn read(judge: &mut Judge<'_>, raw: raw::MeshConfig) -> MeshConfig {
     let mut model = MeshConfig::default();
-    let Raw {
+    let raw::MeshConfig {
         trust_domain,
         trust_domain_aliases,
         root_namespace,
@@ -230,7 +176,6 @@ fn read(judge: &mut Judge<'_>, raw: Raw) -> MeshConfig {
         outbound_traffic_policy,
         inbound_traffic_policy,
         enable_auto_mtls,
-        auth_policy,
         default_service_export_to,
         default_virtual_service_export_to,
         default_destination_rule_export_to,
@@ -240,8 +185,58 @@ fn read(judge: &mut Judge<'_>, raw: Raw) -> MeshConfig {
         mesh_mtls,
         proxy_listen_port,
         proxy_inbound_listen_port,
-        rest,
+        // not honoured yet
+        proxy_http_port,
+        hbone_idle_timeout,
+        ca_certificates,
+        service_entry_visibility,
+        locality_lb_setting,
+        zone_aware_lb_setting,
+        default_inbound_http_retry_policy,
+        default_traffic_policy,
+        inbound_cluster_stat_name,
+        outbound_cluster_stat_name,
+        service_settings,
+        service_scope_configs,
+        tls_defaults,
+        discovery_selectors,
+        thrift_config,
+        // read by the injector, citadel, telemetry and Ingress
+        default_config: _,
+        enable_prometheus_merge: _,
+        default_providers: _,
+        extension_providers: _,
+        enable_tracing: _,
+        enable_envoy_access_log_service: _,
+        disable_envoy_listener_log: _,
+        ca: _,
+        certificates: _,
+        config_sources: _,
+        ingress_class: _,
+        ingress_service: _,
+        ingress_controller_mode: _,
+        ingress_selector: _,
+        verify_certificate_at_client: _,
     } = raw;
+    for (present, field) in [
+        (proxy_http_port.is_some_and(|port| port != 0), "proxyHttpPort"),
+        (hbone_idle_timeout.is_some(), "hboneIdleTimeout"),
+        (service_entry_visibility.is_some(), "serviceEntryVisibility"),
+        (locality_lb_setting.is_some(), "localityLbSetting"),
+        (zone_aware_lb_setting.is_some(), "zoneAwareLbSetting"),
+        (default_inbound_http_retry_policy.is_some(), "defaultInboundHttpRetryPolicy"),
+        (default_traffic_policy.is_some(), "defaultTrafficPolicy"),
+        (inbound_cluster_stat_name.is_some(), "inboundClusterStatName"),
+        (outbound_cluster_stat_name.is_some(), "outboundClusterStatName"),
+        (!service_settings.is_empty(), "serviceSettings"),
+        (!service_scope_configs.is_empty(), "serviceScopeConfigs"),
+        (!discovery_selectors.is_empty(), "discoverySelectors"),
+        (thrift_config.is_some(), "thriftConfig"),
+    ] {
+        judge.not_honoured(present, format!("data.mesh.{field}"));
+    }
+    judge.not_enforced(!ca_certificates.is_empty(), "data.mesh.caCertificates");
+    judge.not_enforced(tls_defaults.is_some(), "data.mesh.tlsDefaults");
     if let Some(domain) = trust_domain.filter(|domain| !domain.is_empty()) {
         model.trust_domain = domain;
     }
@@ -260,76 +255,66 @@ fn read(judge: &mut Judge<'_>, raw: Raw) -> MeshConfig {
     model.access_log = access_log_file.filter(|path| !path.is_empty()).map(|path| AccessLog {
         path,
         format: access_log_format.filter(|format| !format.is_empty()),
-        json: access_log_encoding.as_deref() == Some("JSON"),
+        json: access_log_encoding == Some(raw::AccessLogEncoding::Json),
     });
-    let one_of = |judge: &mut Judge<'_>, field: &str, text: &str, known: &[&str]| {
-        if !known.contains(&text) {
-            judge.error(format!("data.mesh.{field}"), format!("{text:?} must be one of {}", known.join(", ")));
-        }
-    };
-    if let Some(mode) = outbound_traffic_policy.and_then(|policy| policy.mode) {
-        one_of(judge, "outboundTrafficPolicy.mode", &mode, &["ALLOW_ANY", "REGISTRY_ONLY", "ALLOW_ANY_DYNAMIC_DNS"]);
-        judge.not_honoured(mode == "ALLOW_ANY_DYNAMIC_DNS", "data.mesh.outboundTrafficPolicy.mode");
-        if mode == "REGISTRY_ONLY" {
-            model.outbound = OutboundPolicy::RegistryOnly;
-        }
-    }
-    if let Some(mode) = inbound_traffic_policy.and_then(|policy| policy.mode) {
-        one_of(judge, "inboundTrafficPolicy.mode", &mode, &["PASSTHROUGH", "LOCALHOST"]);
-        if mode == "LOCALHOST" {
-            model.inbound = InboundPolicy::Localhost;
-        }
-    }
-    model.auto_mtls = enable_auto_mtls.unwrap_or(true);
-    if let Some(policy) = auth_policy {
-        one_of(judge, "authPolicy", &policy, &["NONE", "MUTUAL_TLS"]);
-        model.strict = policy == "MUTUAL_TLS";
-    }
-    if !default_service_export_to.is_empty() {
-        model.service_export = default_service_export_to;
-    }
-    if !default_virtual_service_export_to.is_empty() {
-        model.virtual_service_export = default_virtual_service_export_to;
-    }
-    if !default_destination_rule_export_to.is_empty() {
-        model.destination_rule_export = default_destination_rule_export_to;
-    }
-    if let Some(policy) = h2_upgrade_policy {
-        one_of(judge, "h2UpgradePolicy", &policy, &["DO_NOT_UPGRADE", "UPGRADE"]);
-        model.h2_upgrade = policy == "UPGRADE";
-    }
-    model.default_retry =
-        default_http_retry_policy.and_then(|raw| read_retries(judge, "data.mesh.defaultHttpRetryPolicy", &raw));
-    if let Some(name) = path_normalization.and_then(|raw| raw.normalization) {
-        let field = "pathNormalization.normalization";
-        one_of(judge, field, &name, &["DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]);
-        model.normalization = match name.as_str() {
-            "NONE" => PathNormalization::None,
-            "MERGE_SLASHES" => PathNormalization::MergeSlashes,
-            "DECODE_AND_MERGE_SLASHES" => PathNormalization::DecodeAndMergeSlashes,
-            _ => PathNormalization::Base,
+    if let Some(raw::MeshOutboundTrafficPolicy { mode, tls }) = outbound_traffic_policy {
+        judge.not_enforced(tls.is_some(), "data.mesh.outboundTrafficPolicy.tls");
+        model.outbound = match mode {
+            None | Some(raw::MeshOutboundMode::AllowAny) => OutboundPolicy::AllowAny,
+            Some(raw::MeshOutboundMode::RegistryOnly) => OutboundPolicy::RegistryOnly,
+            Some(raw::MeshOutboundMode::AllowAnyDynamicDns) => {
+                judge.not_honoured(true, "data.mesh.outboundTrafficPolicy.mode");
+                OutboundPolicy::AllowAny
+            }
         };
     }
-    if let Some(MeshMtls { min_protocol_version, cipher_suites, ecdh_curves }) = mesh_mtls {
+    if let Some(raw::InboundTrafficPolicy { mode }) = inbound_traffic_policy {
+        model.inbound = match mode {
+            None | Some(raw::InboundMode::Passthrough) => InboundPolicy::Passthrough,
+            Some(raw::InboundMode::Localhost) => InboundPolicy::Localhost,
+        };
+    }
+    model.auto_mtls = enable_auto_mtls.unwrap_or(true);
+    for (said, default) in [
+        (default_service_export_to, &mut model.service_export),
+        (default_virtual_service_export_to, &mut model.virtual_service_export),
+        (default_destination_rule_export_to, &mut model.destination_rule_export),
+    ] {
+        if !said.is_empty() {
+            *default = said;
+        }
+    }
+    model.h2_upgrade = h2_upgrade_policy == Some(networking::H2UpgradePolicy::Upgrade);
+    model.default_retry =
+        default_http_retry_policy.and_then(|raw| read_retries(judge, "data.mesh.defaultHttpRetryPolicy", &raw));
+    if let Some(raw::PathNormalization { normalization: Some(kind) }) = path_normalization {
+        model.normalization = match kind {
+            raw::NormalizationType::Default | raw::NormalizationType::Base => PathNormalization::Base,
+            raw::NormalizationType::None => PathNormalization::None,
+            raw::NormalizationType::MergeSlashes => PathNormalization::MergeSlashes,
+            raw::NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        };
+    }
+    if let Some(raw::TlsLimits { min_protocol_version, ecdh_curves, cipher_suites }) = mesh_mtls {
         judge.not_enforced(!cipher_suites.is_empty(), "data.mesh.meshMTLS.cipherSuites");
         judge.not_enforced(!ecdh_curves.is_empty(), "data.mesh.meshMTLS.ecdhCurves");
-        if let Some(version) = min_protocol_version {
-            one_of(judge, "meshMTLS.minProtocolVersion", &version, &["TLS_AUTO", "TLSV1_2", "TLSV1_3"]);
-            if version == "TLSV1_3" {
-                model.mtls_min_version = TlsVersion::V1_3;
+        match min_protocol_version.as_deref() {
+            None | Some("TLS_AUTO" | "TLSV1_2") => {}
+            Some("TLSV1_3") => model.mtls_min_version = TlsVersion::V1_3,
+            Some(other) => {
+                let text = format!("{other:?} must be TLS_AUTO, TLSV1_2 or TLSV1_3");
+                judge.error("data.mesh.meshMTLS.minProtocolVersion", text);
             }
         }
     }
-    if let Some(port) = proxy_listen_port.and_then(|raw| text::port(judge, "data.mesh.proxyListenPort", raw)) {
-        model.outbound_port = port;
-    }
-    if let Some(port) =
-        proxy_inbound_listen_port.and_then(|raw| text::port(judge, "data.mesh.proxyInboundListenPort", raw))
-    {
-        model.inbound_port = port;
-    }
-    for field in rest.keys().filter(|field| !OF_OTHERS.contains(&field.as_str())) {
-        judge.not_honoured(true, format!("data.mesh.{field}"));
+    for (said, field, port) in [
+        (proxy_listen_port, "proxyListenPort", &mut model.outbound_port),
+        (proxy_inbound_listen_port, "proxyInboundListenPort", &mut model.inbound_port),
+    ] {
+        let said = said.and_then(|raw| text::port(judge, &format!("data.mesh.{field}"), i64::from(raw)));
+        if let Some(number) = said {
+            *port = number;
+        }
     }
     model
 }
