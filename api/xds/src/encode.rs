@@ -4,6 +4,8 @@
 //! Written as Istio writes: ADS everywhere, the workload's own certificates from the agent beside it, origins in metadata.
 //! Never here: choosing what a proxy is told. Called by pilot through [`encode`].
 
+#![expect(deprecated, reason = "older readers know these fields only")]
+
 mod authorization;
 mod cluster;
 mod http;

@@ -2,8 +2,6 @@
 //!
 //! Never here: which endpoints exist. Called by `encode`.
 
-#![expect(deprecated, reason = "older Envoys know these fields only")]
-
 use api::spec::{
     Address, Balance, Breakers, Cluster, Discovery, Endpoint, Health, Locality, Outlier, ServiceRef, UpstreamHttp,
     UpstreamTls, UpstreamVersion, Workload,

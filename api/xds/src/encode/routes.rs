@@ -2,11 +2,9 @@
 //!
 //! Never here: which routes a proxy is told. Called by `encode`, and by `http` for inline tables.
 
-#![expect(deprecated, reason = "older Envoys know these fields only")]
-
 use api::spec::{
     AbortWith, Action, Fault, Forward, HeaderChanges, HeaderOps, PathMatch, PathRewrite, Redirect, Retry, Route,
-    RouteMatch, RouteTable, VirtualHost, WeightedCluster,
+    RouteMatch, RouteTable, TextMatch, VirtualHost, WeightedCluster,
 };
 use envoy_types::pb::{
     envoy::{
@@ -108,6 +106,10 @@ fn route_match(matches: &RouteMatch) -> pb::RouteMatch {
         .map(|header| pb::HeaderMatcher {
             name: header.name.clone(),
             invert_match: header.invert,
+            // What is not there does not match, so its inversion holds.
+            treat_missing_header_as_empty: header.invert
+                && header.value != TextMatch::Present
+                && !header.name.starts_with(':'),
             header_match_specifier: Some(match wire::text_match(&header.value) {
                 None => HeaderMatchSpecifier::PresentMatch(true),
                 Some(text) => HeaderMatchSpecifier::StringMatch(text),
