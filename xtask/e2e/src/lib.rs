@@ -7,5 +7,6 @@ pub mod bookinfo;
 pub mod judge;
 pub mod kubectl;
 pub mod load;
+pub mod processes;
 pub mod sandbox;
 pub mod suite;

@@ -13,6 +13,7 @@ use e2e::{
     judge,
     kubectl::Said,
     load::Load,
+    processes,
     sandbox::until,
     suite::{self, Test},
 };
@@ -66,47 +67,10 @@ fn under_load(b: &Bookinfo, act: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Processes of this sandbox that run one of our programs.
-fn processes(b: &Bookinfo, program: &str) -> Result<Vec<i32>> {
-    let daemon = b.sandbox.pid()?;
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let Some(pid) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<i32>().ok())
-        else {
-            continue;
-        };
-        let Ok(command) = std::fs::read(path.join("cmdline")) else { continue };
-        let first = String::from_utf8_lossy(command.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
-        if first.rsplit('/').next() == Some(program) && descends(pid, daemon) {
-            found.push(pid);
-        }
-    }
-    Ok(found)
-}
-
-fn descends(mut pid: i32, ancestor: i32) -> bool {
-    for _ in 0..64 {
-        if pid == ancestor {
-            return true;
-        }
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-        let parent = stat
-            .rsplit_once(") ")
-            .and_then(|(_, rest)| rest.split_whitespace().nth(1))
-            .and_then(|text| text.parse().ok());
-        match parent {
-            Some(parent) if parent > 0 => pid = parent,
-            _ => return false,
-        }
-    }
-    false
-}
-
 fn killed_and_away(b: &Bookinfo, deployment: &str, program: &str) -> Result<()> {
     let k = b.kubectl.within("istio-system");
     under_load(b, || {
-        let pids = processes(b, program)?;
+        let pids = processes::below(b.sandbox.pid()?, program)?;
         ensure!(!pids.is_empty(), "no process of {program}");
         for pid in pids {
             Said::of(Command::new("kill").args(["-9", &pid.to_string()]))?.ok()?;
@@ -199,13 +163,13 @@ fn daemon_killed(b: &Bookinfo) -> Result<()> {
     let pid = b.sandbox.pid()?;
     let children: Vec<i32> = ["pilot", "citadel", "injector", "proxy", "samples"]
         .iter()
-        .map(|program| processes(b, program))
+        .map(|program| processes::below(pid, program))
         .collect::<Result<Vec<_>>>()?
         .concat();
     ensure!(children.len() > 10, "only {children:?}");
     Said::of(Command::new("kill").args(["-9", &pid.to_string()]))?.ok()?;
     until("every process is gone", Duration::from_secs(2), || {
-        let alive: Vec<&i32> = children.iter().filter(|pid| running(**pid)).collect();
+        let alive: Vec<&i32> = children.iter().filter(|pid| processes::running(**pid)).collect();
         ensure!(alive.is_empty(), "{alive:?}");
         Ok(())
     })?;
@@ -220,12 +184,4 @@ fn daemon_killed(b: &Bookinfo) -> Result<()> {
         ensure!(whole(status, &body).is_none(), "{status}");
         Ok(())
     })
-}
-
-/// Whether a process lives; a zombie does not.
-fn running(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with('Z')))
-        .unwrap_or(false)
 }
