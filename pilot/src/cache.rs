@@ -100,19 +100,20 @@ impl Cache {
         shard.get(&name)?.made.get().cloned().flatten()
     }
 
-    /// Drops what nobody has asked for since `oldest`, and more while there is too much.
-    pub(crate) fn sweep(&self, oldest: u64) {
-        let mut full = false;
+    /// Drops what nobody has asked for since the edition `oldest`, or where there is too much, since `recent`.
+    pub(crate) fn sweep(&self, oldest: u64, recent: u64) {
+        let full = self.bytes.load(Ordering::Relaxed) > CACHE_BYTES_MAX;
+        let oldest = if full { recent } else { oldest };
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            full |= self.bytes.load(Ordering::Relaxed) > CACHE_BYTES_MAX;
             let mut freed = 0;
             shard.retain(|_, slot| {
-                let keep = !full || slot.asked >= oldest;
+                let keep = slot.asked >= oldest;
                 freed += if keep { 0 } else { slot.bytes() };
                 slot.before = None;
                 keep
             });
+            shard.shrink_to_fit();
             self.bytes.fetch_sub(freed, Ordering::Relaxed);
         }
     }

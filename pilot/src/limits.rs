@@ -17,6 +17,8 @@ pub(crate) const STREAM_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Encoded bytes kept for resources that no client has asked for lately; over: the oldest are dropped and made again when
 /// asked for.
 pub(crate) const CACHE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How often the cache is swept of what was not asked for since the sweep before the last.
+pub(crate) const CACHE_SWEEP: Duration = Duration::from_secs(60);
 /// How long new routes wait for the endpoints of new clusters to be asked for; over: they are sent all the same.
 pub(crate) const WARMING_LIMIT: Duration = Duration::from_millis(300);
 /// Quiet time after a change before the mesh is resolved again.

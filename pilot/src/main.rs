@@ -185,10 +185,14 @@ async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
 fn selections(config: &Config) -> Vec<Selection> {
     let others =
         "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson";
-    let narrow = |selection: Selection| match selection.kind {
-        Kind::Secret => selection.with_fields(others),
-        Kind::ConfigMap => selection.within(&config.settings.root_namespace),
-        _ => selection,
+    let narrow = |selection: Selection| {
+        if selection.kind == Kind::Secret {
+            selection.with_fields(others)
+        } else if selection.kind == Kind::ConfigMap {
+            selection.within(&config.settings.root_namespace)
+        } else {
+            selection
+        }
     };
     everything().into_iter().map(narrow).collect()
 }

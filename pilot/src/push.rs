@@ -22,14 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cache::Cache,
-    limits::{QUIET, QUIET_ENDPOINTS, QUIET_MAX},
+    limits::{CACHE_SWEEP, QUIET, QUIET_ENDPOINTS, QUIET_MAX},
     world::{Reach, World},
 };
 
 /// Events taken at once.
 const BATCH: usize = 1024;
-/// How often the cache is swept.
-const SWEEP: Duration = Duration::from_secs(5);
 
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,7 +109,9 @@ pub(crate) struct Push {
     /// Objects whose stored status says something.
     carrying: watch::Sender<Arc<BTreeSet<ObjectRef>>>,
     cache: Arc<Cache>,
-    swept: (Instant, u64),
+    swept: Instant,
+    /// Editions at the last sweep but one, and at the last.
+    marks: (u64, u64),
 }
 
 impl Push {
@@ -126,7 +126,8 @@ impl Push {
             broken: BTreeMap::new(),
             carrying: watch::Sender::new(Arc::default()),
             cache,
-            swept: (now, 0),
+            swept: now,
+            marks: (0, 0),
         }
     }
 
@@ -270,9 +271,10 @@ impl Push {
         self.worlds.send_replace(Some(Arc::new(world)));
         metrics::counter!("pilot_push_triggers", "type" => "config").increment(1);
         metrics::histogram!("pilot_resolve_seconds").record(started.elapsed().as_secs_f64());
-        if now >= self.swept.0 + SWEEP {
-            self.cache.sweep(self.swept.1);
-            self.swept = (now, edition);
+        if now >= self.swept + CACHE_SWEEP {
+            let (before, last) = self.marks;
+            self.cache.sweep(before, last);
+            (self.swept, self.marks) = (now, (last, edition));
         }
         tracing::debug!(edition, took = ?started.elapsed(), "published the mesh");
     }

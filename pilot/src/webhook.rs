@@ -108,18 +108,18 @@ mod tests {
         verdict(object, Catalog::new(Settings::default()))
     }
 
-    fn virtual_service(spec: Value) -> Value {
+    fn virtual_service(spec: &Value) -> Value {
         json!({ "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
                 "metadata": { "name": "reviews", "namespace": "shop" }, "spec": spec })
     }
 
-    fn route(route: Value) -> Value {
-        virtual_service(json!({ "hosts": ["reviews"], "http": [{ "route": [route] }] }))
+    fn route(route: &Value) -> Value {
+        virtual_service(&json!({ "hosts": ["reviews"], "http": [{ "route": [route] }] }))
     }
 
     #[test]
     fn a_good_object_passes_with_a_warning_where_its_host_is_unknown() {
-        let verdict = check(route(json!({ "destination": { "host": "reviews" } })));
+        let verdict = check(route(&json!({ "destination": { "host": "reviews" } })));
         assert_eq!(verdict.refused, None);
         assert!(verdict.warnings.iter().any(|text| text.contains("reviews")), "{:?}", verdict.warnings);
     }
@@ -127,11 +127,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_refused_with_object_and_path() {
         for (object, says) in [
-            (virtual_service(json!({ "hosts": ["reviews"], "htttp": [] })), "htttp"),
-            (virtual_service(json!({ "hosts": "reviews" })), "spec.hosts"),
-            (route(json!({ "destination": { "host": "reviews" }, "weight": -1 })), "weight"),
+            (virtual_service(&json!({ "hosts": ["reviews"], "htttp": [] })), "htttp"),
+            (virtual_service(&json!({ "hosts": "reviews" })), "spec.hosts"),
+            (route(&json!({ "destination": { "host": "reviews" }, "weight": -1 })), "weight"),
             (
-                virtual_service(json!({ "hosts": ["reviews"], "http": [{
+                virtual_service(&json!({ "hosts": ["reviews"], "http": [{
                     "match": [{ "uri": { "regex": "(" } }], "route": [{ "destination": { "host": "reviews" } }] }] })),
                 "spec.http[0].match[0].uri",
             ),

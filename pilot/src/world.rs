@@ -119,14 +119,14 @@ impl World {
         }
     }
 
-    fn outbound(&self, scope: Scope) -> Arc<Outbound> {
+    fn outbound(&self, scope: &Scope) -> Arc<Outbound> {
         let cell = {
             let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(scopes.entry(scope.clone()).or_default())
         };
         Arc::clone(cell.get_or_init(|| {
-            let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).remove(&scope);
-            Arc::new(self.work_out(&scope, before.as_deref()))
+            let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
+            Arc::new(self.work_out(scope, before.as_deref()))
         }))
     }
 
@@ -174,7 +174,7 @@ pub(crate) fn dialect(node: &Node) -> Dialect {
 impl Sight {
     /// What this node sees now.
     pub(crate) fn new(world: Arc<World>, cache: Arc<Cache>, node: &Node, secrets: bool) -> Self {
-        let outbound = world.outbound(mesh::scope(&world.mesh, node));
+        let outbound = world.outbound(&mesh::scope(&world.mesh, node));
         let keys = mesh::view_with(&world.mesh, node, Arc::clone(&outbound.keys));
         let own = versions(&world.mesh, keys.own(), &KINDS);
         Self { world, cache, dialect: dialect(node), secrets, keys, own, before: None }
@@ -187,7 +187,7 @@ impl Sight {
 
     /// Looks at a newer snapshot; returns what may differ.
     pub(crate) fn look(&mut self, world: Arc<World>, node: &Node) -> Changes {
-        let outbound = world.outbound(mesh::scope(&world.mesh, node));
+        let outbound = world.outbound(&mesh::scope(&world.mesh, node));
         let next = world.edition == self.world.edition + 1;
         let mut changes = if next { outbound.changes.clone() } else { None };
         if world.reach == Reach::Everything || !next {

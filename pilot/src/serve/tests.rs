@@ -297,6 +297,53 @@ async fn only_who_one_proved_to_be_may_one_say_to_be() {
     assert_eq!(refusal(None, Door::Open, Some("who~knows")).await, Some(Code::InvalidArgument));
 }
 
+fn gateway_with_certificate() -> Vec<Value> {
+    let spec = json!({ "selector": { "istio": "ingressgateway" }, "servers": [{
+        "port": { "number": 443, "name": "https", "protocol": "HTTPS" }, "hosts": ["shop.example.com"],
+        "tls": { "mode": "SIMPLE", "credentialName": "shop" } }] });
+    vec![
+        json!({ "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+                "metadata": { "name": "shop", "namespace": "default" }, "spec": spec }),
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "shop", "namespace": "istio-system" },
+                "type": "kubernetes.io/tls", "data": { "tls.crt": "Y2VydA==", "tls.key": "a2V5" } }),
+    ]
+}
+
+async fn secret_for(identity: Option<&str>, door: Door, id: &str) -> String {
+    let pilot = Pilot::new(gateway_with_certificate());
+    let (requests, receiver) = mpsc::channel(8);
+    let mut client = AggregatedClient::new(pilot.channel(identity, door));
+    let responses = client.delta(ReceiverStream::new(receiver)).await.unwrap();
+    let mut client = Client { id: id.to_owned(), requests, responses, greeted: true };
+    let text = |text: &str| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text.to_owned())) };
+    let labels = prost_types::Struct { fields: [("istio".to_owned(), text("ingressgateway"))].into() };
+    let labels = prost_types::Value { kind: Some(prost_types::value::Kind::StructValue(labels)) };
+    let metadata = prost_types::Struct { fields: [("LABELS".to_owned(), labels)].into() };
+    let node = discovery::Node { id: client.id.clone(), metadata: Some(metadata), ..Default::default() };
+    let request = DeltaDiscoveryRequest {
+        node: Some(node),
+        type_url: api_xds::type_url(ResourceKind::Secret).into(),
+        resource_names_subscribe: vec!["kubernetes://shop".into()],
+        ..Default::default()
+    };
+    client.requests.send(request).await.unwrap();
+    client.hears().await
+}
+
+#[tokio::test]
+async fn certificates_go_only_to_gateways_that_proved_who_they_are() {
+    let gateway = "router~198.18.0.9~gw-1.istio-system~istio-system.svc.cluster.local";
+    let sidecar = "sidecar~198.18.0.9~gw-1.istio-system~istio-system.svc.cluster.local";
+    let elsewhere = "router~198.18.0.9~gw-1.default~default.svc.cluster.local";
+    let proven = Some("spiffe://cluster.local/ns/istio-system/sa/gw");
+    let (given, withheld) = ("sds kubernetes://shop", "sds -kubernetes://shop");
+    assert_eq!(secret_for(proven, Door::Proven, gateway).await, given);
+    assert_eq!(secret_for(proven, Door::Proven, sidecar).await, withheld);
+    assert_eq!(secret_for(None, Door::Open, gateway).await, withheld);
+    let other = Some("spiffe://cluster.local/ns/default/sa/gw");
+    assert_eq!(secret_for(other, Door::Proven, elsewhere).await, withheld);
+}
+
 #[tokio::test]
 async fn who_is_connected_is_on_show_until_it_leaves() {
     let pilot = Pilot::new(mesh());
