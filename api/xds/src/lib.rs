@@ -12,6 +12,8 @@ pub mod discovery;
 mod encode;
 mod names;
 pub mod node;
+#[cfg(test)]
+mod strategies;
 mod typed;
 
 pub use decode::{DecodeError, decode};

@@ -40,6 +40,9 @@ pub(super) fn listener(out: Out<'_>, listener: &Listener) -> Result<pb::Listener
         filter_chains.extend(chain(out, one)?);
     }
     let default_filter_chain = default_chain.as_ref().map(|one| chain(out, one)).transpose()?.flatten();
+    if filter_chains.is_empty() && default_filter_chain.is_none() {
+        return out.bad("chains", "none that the reader knows");
+    }
     let Detect { tls, http, timeout } = *detect;
     let captured = *use_original_destination || (*bind && *direction == Direction::Inbound);
     let mut listener_filters = Vec::new();
