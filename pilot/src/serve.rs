@@ -125,6 +125,8 @@ struct Talk {
     sight: Sight,
     /// True: more may be due now.
     due: bool,
+    /// When the oldest change was seen that the client has not been told of yet.
+    behind: Option<Instant>,
 }
 
 struct Stream<S: Speech> {
@@ -206,7 +208,7 @@ impl<S: Speech> Stream<S> {
         });
         tracing::info!(node = %node.id, address = %self.peer.address, "a proxy connected");
         let sight = Sight::new(world, Arc::clone(&self.control.cache), &node, secrets);
-        self.talk = Some(Talk { node, session: Session::new(S::PROTOCOL), sight, due: false });
+        self.talk = Some(Talk { node, session: Session::new(S::PROTOCOL), sight, due: false, behind: None });
         self.hear(&request)?;
         Ok(true)
     }
@@ -235,6 +237,7 @@ impl<S: Speech> Stream<S> {
     fn look(&mut self) {
         let world = self.worlds.borrow_and_update().clone();
         let (Some(talk), Some(world)) = (&mut self.talk, world) else { return };
+        talk.behind.get_or_insert(world.since);
         let changes = talk.sight.look(world, &talk.node);
         talk.session.changed(&changes);
         talk.due = true;
@@ -253,9 +256,10 @@ impl<S: Speech> Stream<S> {
             }
             None => {
                 talk.due = false;
-                let since = talk.sight.world().since;
-                let spread = self.control.clock.instant().saturating_duration_since(since);
-                metrics::histogram!("pilot_proxy_convergence_time").record(spread.as_secs_f64());
+                if let Some(since) = talk.behind.take() {
+                    let spread = self.control.clock.instant().saturating_duration_since(since);
+                    metrics::histogram!("pilot_proxy_convergence_time").record(spread.as_secs_f64());
+                }
             }
         }
         self.ticket.update(talk.session.watched());

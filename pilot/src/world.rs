@@ -180,11 +180,6 @@ impl Sight {
         Self { world, cache, dialect: dialect(node), secrets, keys, own, before: None }
     }
 
-    /// The snapshot behind it.
-    pub(crate) fn world(&self) -> &Arc<World> {
-        &self.world
-    }
-
     /// Looks at a newer snapshot; returns what may differ.
     pub(crate) fn look(&mut self, world: Arc<World>, node: &Node) -> Changes {
         let outbound = world.outbound(&mesh::scope(&world.mesh, node));

@@ -25,7 +25,7 @@ pub(crate) struct Overfull;
 /// How a subscription stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Watched {
-    /// Snapshot that the last response was made from; none: nothing was sent.
+    /// Snapshot that the last response was made from, or that the client came back to; none: nothing was sent.
     pub(crate) edition: Option<u64>,
     /// Nonce of the last response.
     pub(crate) sent: u64,
@@ -76,6 +76,8 @@ pub(super) struct Watch {
     going: BTreeSet<Arc<str>>,
     /// The client waits for an answer, if only an empty one.
     owed: bool,
+    /// The client came back with what it has.
+    resumed: bool,
     pub(super) nonce: u64,
     pub(super) answered: u64,
     pub(super) edition: u64,
@@ -95,7 +97,7 @@ fn goes_last(kind: ResourceKind) -> bool {
 impl Watch {
     pub(super) fn watched(&self) -> Watched {
         Watched {
-            edition: (self.nonce > 0).then_some(self.edition),
+            edition: (self.nonce > 0 || self.resumed).then_some(self.edition),
             sent: self.nonce,
             answered: self.answered,
             refusal: self.refusal.clone(),
@@ -154,7 +156,9 @@ impl Watch {
             let everything = wanted.iter().any(|name| name == EVERYTHING);
             self.wildcard = everything || (has_wildcard(kind) && wanted.is_empty());
             self.look_at_all();
-            self.owed = request.initial_resource_versions.is_empty();
+            self.resumed = !request.initial_resource_versions.is_empty();
+            self.owed = !self.resumed;
+            self.edition = offer.edition();
             for (name, version) in &request.initial_resource_versions {
                 let asked = wanted.contains(name);
                 let entry = self.ask_for(kind, name, offer)?;
