@@ -281,6 +281,8 @@ impl Push {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn service(name: &str) -> ServiceId {
