@@ -21,7 +21,7 @@ const MOST_CONNECTIONS: usize = 256;
 /// How long a client may take over its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A request with its body read.
+/// A request with its body read; the peer's `SocketAddr` is among its extensions.
 pub type Ask = Request<Bytes>;
 /// A whole reply.
 pub type Reply = Response<Full<Bytes>>;
@@ -153,7 +153,11 @@ impl Admin {
 }
 
 async fn connection(admin: Arc<Admin>, socket: tokio::net::TcpStream, stop: CancellationToken) {
-    let service = hyper::service::service_fn(move |request| {
+    let peer = socket.peer_addr().ok();
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let admin = Arc::clone(&admin);
         async move { Ok::<_, Infallible>(admin.answer(request).await) }
     });

@@ -1,0 +1,308 @@
+//! One record per request: what it was and what became of it, written once, on every path.
+//!
+//! Begun when a head has been read, filled on the way, and finished when the reply's last byte has gone or when it is
+//! dropped (the client went away). Finishing counts the metrics and writes the log line.
+//! Never here: deciding anything. Held by `http::handle` and then by the reply's body.
+
+pub(crate) mod format;
+pub(crate) mod line;
+pub(crate) mod writer;
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Method, Version, uri::PathAndQuery};
+use tokio::time::Instant;
+
+use crate::{
+    metrics::{ConnectionKey, Flags, PartyId, Protocol, Reporter, RequestKey, Security, ServiceId},
+    worker::Worker,
+};
+pub(crate) use format::Format;
+
+/// A compiled access log: where lines go and how they look.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) path: Arc<str>,
+    pub(crate) format: Format,
+}
+
+/// What is known of a connection from the peer; shared by its requests.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    /// Address of the direct peer.
+    pub(crate) remote: SocketAddr,
+    /// Address that it wanted.
+    pub(crate) local: SocketAddr,
+    pub(crate) server_name: Option<String>,
+    /// The identity that it proved.
+    pub(crate) identity: Option<api::name::SpiffeId>,
+    /// The identity as principals are written, without `spiffe://`.
+    pub(crate) principal: Option<String>,
+    /// Whether the connection is TLS.
+    pub(crate) tls: bool,
+    /// The whole `x-forwarded-client-cert` element for the peer's certificate.
+    pub(crate) client_cert: Option<HeaderValue>,
+}
+
+/// Values of the request that the log line wants, kept from its beginning.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) path: Option<PathAndQuery>,
+    pub(crate) original_path: Option<PathAndQuery>,
+    pub(crate) authority: Option<HeaderValue>,
+    pub(crate) https: bool,
+    /// One value for each request header of the format, in its order.
+    pub(crate) headers: Vec<Option<HeaderValue>>,
+}
+
+/// What became of one request.
+#[derive(Debug)]
+pub(crate) struct Record {
+    worker: Rc<Worker>,
+    pub(crate) downstream: Rc<Downstream>,
+    pub(crate) log: Option<Arc<Log>>,
+    /// Whether it is counted.
+    pub(crate) counted: bool,
+    pub(crate) started: Instant,
+    pub(crate) asked: Option<Box<Asked>>,
+    pub(crate) version: Version,
+    pub(crate) code: u16,
+    pub(crate) flags: Flags,
+    pub(crate) details: &'static str,
+    pub(crate) transport_failure: Option<Box<str>>,
+    pub(crate) received: Rc<Cell<u64>>,
+    pub(crate) sent: u64,
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) upstream_local: Option<SocketAddr>,
+    pub(crate) cluster: Option<Arc<str>>,
+    pub(crate) route: Option<Arc<str>>,
+    pub(crate) service_time: Option<Duration>,
+    pub(crate) replied: Option<Instant>,
+    /// Headers of the reply that the log line wants; kept only where there is a log.
+    pub(crate) reply_headers: HeaderMap,
+    pub(crate) reporter: Reporter,
+    pub(crate) source: PartyId,
+    pub(crate) destination: PartyId,
+    pub(crate) service: ServiceId,
+    pub(crate) protocol: Protocol,
+    pub(crate) security: Security,
+    pub(crate) grpc: Option<u8>,
+    /// A connection without requests.
+    tcp: bool,
+    finished: bool,
+}
+
+impl Record {
+    pub(crate) fn begin(
+        worker: &Rc<Worker>,
+        downstream: &Rc<Downstream>,
+        log: Option<&Arc<Log>>,
+        counted: bool,
+        reporter: Reporter,
+        version: Version,
+    ) -> Self {
+        worker.shared.stats.downstream_requests.up();
+        worker.shared.stats.downstream_requests_total.add(1);
+        Self::new(worker, downstream, log, counted, reporter, version)
+    }
+
+    /// Begins the record of a connection without requests.
+    pub(crate) fn begin_tcp(
+        worker: &Rc<Worker>,
+        downstream: &Rc<Downstream>,
+        log: Option<&Arc<Log>>,
+        counted: bool,
+        reporter: Reporter,
+    ) -> Self {
+        let mut record = Self::new(worker, downstream, log, counted, reporter, crate::tcp::NO_VERSION);
+        record.tcp = true;
+        record
+    }
+
+    fn new(
+        worker: &Rc<Worker>,
+        downstream: &Rc<Downstream>,
+        log: Option<&Arc<Log>>,
+        counted: bool,
+        reporter: Reporter,
+        version: Version,
+    ) -> Self {
+        let own = worker.shared.own.party;
+        let (source, destination) = match reporter {
+            Reporter::Source => (own, PartyId::default()),
+            Reporter::Destination => (PartyId::default(), own),
+        };
+        Self {
+            worker: Rc::clone(worker),
+            downstream: Rc::clone(downstream),
+            log: log.cloned(),
+            counted,
+            started: Instant::now(),
+            asked: None,
+            version,
+            code: 0,
+            flags: Flags::NONE,
+            details: "",
+            transport_failure: None,
+            received: Rc::default(),
+            sent: 0,
+            upstream: None,
+            upstream_local: None,
+            cluster: None,
+            route: None,
+            service_time: None,
+            replied: None,
+            reply_headers: HeaderMap::new(),
+            reporter,
+            source,
+            destination,
+            service: ServiceId::default(),
+            protocol: Protocol::Http,
+            security: match reporter {
+                Reporter::Source => Security::Unknown,
+                Reporter::Destination if downstream.identity.is_some() => Security::MutualTls,
+                Reporter::Destination => Security::Nothing,
+            },
+            grpc: None,
+            tcp: false,
+            finished: false,
+        }
+    }
+
+    fn connection_key(&self) -> ConnectionKey {
+        let Self { reporter, source, destination, service, security, flags, .. } = self;
+        ConnectionKey {
+            reporter: *reporter,
+            source: *source,
+            destination: *destination,
+            service: *service,
+            security: *security,
+            flags: *flags,
+        }
+    }
+
+    /// The connection to the upstream is there.
+    pub(crate) fn opened(&self) {
+        if self.counted {
+            self.worker.shard.connection(self.connection_key(), |series| {
+                series.opened.fetch_add(1, Relaxed);
+            });
+        }
+    }
+
+    /// The time of day.
+    pub(crate) fn clock(&self) -> api_rt::clock::Clock {
+        self.worker.shared.clock
+    }
+
+    /// Adds a flag.
+    pub(crate) fn flag(&mut self, flag: Flags) {
+        self.flags = self.flags.with(flag);
+    }
+
+    /// The last byte of the reply has gone.
+    pub(crate) fn finish(mut self) {
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.finished = true;
+        let shared = &self.worker.shared;
+        let took = self.started.elapsed();
+        if !self.tcp {
+            shared.stats.downstream_requests.down();
+        } else if self.counted {
+            self.worker.shard.connection(self.connection_key(), |series| {
+                series.closed.fetch_add(1, Relaxed);
+                series.received.fetch_add(self.received.get(), Relaxed);
+                series.sent.fetch_add(self.sent, Relaxed);
+            });
+        }
+        if self.counted && !self.tcp {
+            let key = RequestKey {
+                reporter: self.reporter,
+                source: self.source,
+                destination: self.destination,
+                service: self.service,
+                protocol: self.protocol,
+                security: self.security,
+                code: self.code,
+                flags: self.flags,
+                grpc: self.grpc,
+            };
+            self.worker.shard.request(key, |series| {
+                series.total.fetch_add(1, Relaxed);
+                series.duration.count_thousandths(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+                series.request_bytes.count(self.received.get());
+                series.response_bytes.count(self.sent);
+            });
+        }
+        if let Some(log) = &self.log {
+            let began = shared.clock.now().checked_sub(took).unwrap_or(std::time::UNIX_EPOCH);
+            self.worker.lines.write(&self.worker, &log.path, |out| line::write(out, &log.format, self, began, took));
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.flag(Flags::DOWNSTREAM_ENDED);
+            if self.details.is_empty() {
+                self.details = "downstream_remote_disconnect";
+            }
+            self.close();
+        }
+    }
+}
+
+/// Log lines of one worker that have not been handed over yet.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    waiting: RefCell<Vec<(Arc<str>, Vec<u8>, u64)>>,
+}
+
+/// Lines are handed over at this size, or after [`FLUSH`].
+const BATCH_BYTES: usize = 16 * 1024;
+const FLUSH: Duration = Duration::from_millis(100);
+
+impl Lines {
+    fn write(&self, worker: &Rc<Worker>, path: &Arc<str>, line: impl FnOnce(&mut Vec<u8>)) {
+        let mut waiting = self.waiting.borrow_mut();
+        let was_empty = waiting.is_empty();
+        let at = match waiting.iter().position(|(known, _, _)| known == path) {
+            Some(at) => at,
+            None => {
+                waiting.push((Arc::clone(path), Vec::with_capacity(1024), 0));
+                waiting.len() - 1
+            }
+        };
+        let (_, text, lines) = &mut waiting[at];
+        line(text);
+        *lines += 1;
+        if text.len() >= BATCH_BYTES {
+            let (path, text, lines) = waiting.swap_remove(at);
+            worker.shared.log.send(path, text, lines);
+        } else if was_empty {
+            let worker = Rc::clone(worker);
+            worker.clone().spawn(async move {
+                tokio::time::sleep(FLUSH).await;
+                worker.lines.flush(&worker);
+            });
+        }
+    }
+
+    /// Hands over all lines.
+    pub(crate) fn flush(&self, worker: &Worker) {
+        for (path, text, lines) in self.waiting.take() {
+            worker.shared.log.send(path, text, lines);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Envoy's access log formats, compiled once: text with `%OPERATOR%`s, or a JSON object of such texts.
+//!
+//! Never here: where the values come from (the record gives them) or where lines go. Compiled with the tables.
+
+use http::HeaderName;
+use serde_json::Value;
+
+/// Istio's default line.
+pub(crate) const DEFAULT_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+    %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
+    \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+    %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \
+    \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% \
+    %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
+
+/// Istio's default JSON object.
+const DEFAULT_JSON: &[(&str, &str)] = &[
+    ("start_time", "%START_TIME%"),
+    ("route_name", "%ROUTE_NAME%"),
+    ("method", "%REQ(:METHOD)%"),
+    ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
+    ("protocol", "%PROTOCOL%"),
+    ("response_code", "%RESPONSE_CODE%"),
+    ("response_flags", "%RESPONSE_FLAGS%"),
+    ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
+    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
+    ("bytes_received", "%BYTES_RECEIVED%"),
+    ("bytes_sent", "%BYTES_SENT%"),
+    ("duration", "%DURATION%"),
+    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
+    ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
+    ("user_agent", "%REQ(USER-AGENT)%"),
+    ("request_id", "%REQ(X-REQUEST-ID)%"),
+    ("authority", "%REQ(:AUTHORITY)%"),
+    ("upstream_host", "%UPSTREAM_HOST%"),
+    ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
+    ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
+    ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
+    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
+    ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
+    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+];
+
+/// Why a format is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FormatError {
+    #[error("access log format: %{0}% is no operator that is offered")]
+    Operator(String),
+    #[error("access log format: a % stands alone; write %% for one")]
+    Open,
+    #[error("access log format: not a JSON object of texts: {0}")]
+    Json(String),
+}
+
+/// What a header operator reads, with the name to read where the first is absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Headers {
+    pub(crate) first: Name,
+    pub(crate) second: Option<Name>,
+    pub(crate) bytes_max: Option<usize>,
+}
+
+/// A header, or a part of the head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Name {
+    Method,
+    Path,
+    Authority,
+    Scheme,
+    Status,
+    Header(HeaderName),
+}
+
+/// One piece of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Text(String),
+    StartTime(Option<String>),
+    Request(Headers),
+    Response(Headers),
+    Protocol,
+    ResponseCode,
+    ResponseFlags,
+    ResponseCodeDetails,
+    TerminationDetails,
+    TransportFailure,
+    BytesReceived,
+    BytesSent,
+    Duration,
+    ResponseDuration,
+    UpstreamHost,
+    UpstreamCluster,
+    UpstreamLocal,
+    DownstreamLocal,
+    DownstreamLocalPort,
+    DownstreamRemote,
+    DownstreamRemoteAddress,
+    ServerName,
+    RouteName,
+    GrpcStatus,
+    PeerUri,
+    HostName,
+}
+
+/// A compiled format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text(Vec<Piece>),
+    Json(Vec<(String, Vec<Piece>)>),
+}
+
+impl Format {
+    /// Compiles a format; none: Istio's default.
+    pub(crate) fn compile(format: Option<&str>, json: bool) -> Result<Self, FormatError> {
+        if !json {
+            return Ok(Self::Text(pieces(format.unwrap_or(DEFAULT_TEXT))?));
+        }
+        let Some(format) = format else {
+            let all = DEFAULT_JSON.iter().map(|(key, text)| Ok(((*key).to_owned(), pieces(text)?)));
+            return Ok(Self::Json(all.collect::<Result<_, FormatError>>()?));
+        };
+        let map: serde_json::Map<String, Value> =
+            serde_json::from_str(format).map_err(|error| FormatError::Json(error.to_string()))?;
+        let all = map.into_iter().map(|(key, value)| match value {
+            Value::String(text) => Ok((key, pieces(&text)?)),
+            other => Err(FormatError::Json(format!("{key}: {other} is no text"))),
+        });
+        Ok(Self::Json(all.collect::<Result<_, FormatError>>()?))
+    }
+
+    /// The pieces that read request headers, in order: their values are kept from the request's beginning.
+    pub(crate) fn request_headers(&self) -> impl Iterator<Item = &Headers> {
+        let all: Box<dyn Iterator<Item = &Piece>> = match self {
+            Self::Text(pieces) => Box::new(pieces.iter()),
+            Self::Json(fields) => Box::new(fields.iter().flat_map(|(_, pieces)| pieces)),
+        };
+        all.filter_map(|piece| if let Piece::Request(headers) = piece { Some(headers) } else { None })
+    }
+}
+
+fn pieces(format: &str) -> Result<Vec<Piece>, FormatError> {
+    let mut found = Vec::new();
+    let mut text = String::new();
+    let mut rest = format;
+    while let Some((before, after)) = rest.split_once('%') {
+        text.push_str(before);
+        if let Some(after) = after.strip_prefix('%') {
+            text.push('%');
+            rest = after;
+            continue;
+        }
+        // An operator's argument may hold a percent sign (time formats), so its end is looked for after the bracket.
+        let bracket = after.find('(').filter(|at| after.find('%').is_some_and(|end| *at < end));
+        let end = match bracket {
+            Some(at) => after[at..].find(')').and_then(|close| after[at + close..].find('%').map(|e| at + close + e)),
+            None => after.find('%'),
+        };
+        let end = end.ok_or(FormatError::Open)?;
+        if !text.is_empty() {
+            found.push(Piece::Text(std::mem::take(&mut text)));
+        }
+        found.push(operator(&after[..end])?);
+        rest = &after[end + 1..];
+    }
+    text.push_str(rest);
+    if !text.is_empty() {
+        found.push(Piece::Text(text));
+    }
+    Ok(found)
+}
+
+fn name(text: &str) -> Option<Name> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        ":method" => Name::Method,
+        ":path" => Name::Path,
+        ":authority" | "host" => Name::Authority,
+        ":scheme" => Name::Scheme,
+        ":status" => Name::Status,
+        other => Name::Header(HeaderName::from_bytes(other.as_bytes()).ok()?),
+    })
+}
+
+fn headers(argument: &str, bytes_max: Option<usize>) -> Option<Headers> {
+    let (first, second) = match argument.split_once('?') {
+        None => (argument, None),
+        Some((first, second)) => (first, Some(name(second)?)),
+    };
+    Some(Headers { first: name(first)?, second, bytes_max })
+}
+
+fn operator(text: &str) -> Result<Piece, FormatError> {
+    let bad = || FormatError::Operator(text.to_owned());
+    let (word, argument, bytes_max) = match text.split_once('(') {
+        None => (text, None, None),
+        Some((word, rest)) => {
+            let (argument, after) = rest.rsplit_once(')').ok_or_else(bad)?;
+            let bytes_max = match after.strip_prefix(':') {
+                None if after.is_empty() => None,
+                None => return Err(bad()),
+                Some(number) => Some(number.parse().map_err(|_| bad())?),
+            };
+            (word, Some(argument), bytes_max)
+        }
+    };
+    Ok(match (word, argument) {
+        ("START_TIME", format) => Piece::StartTime(format.map(str::to_owned)),
+        ("REQ" | "REQ_WITHOUT_QUERY", Some(argument)) => Piece::Request(headers(argument, bytes_max).ok_or_else(bad)?),
+        ("RESP", Some(argument)) => Piece::Response(headers(argument, bytes_max).ok_or_else(bad)?),
+        ("PROTOCOL", None) => Piece::Protocol,
+        ("RESPONSE_CODE", None) => Piece::ResponseCode,
+        ("RESPONSE_FLAGS", None) => Piece::ResponseFlags,
+        ("RESPONSE_CODE_DETAILS", None) => Piece::ResponseCodeDetails,
+        ("CONNECTION_TERMINATION_DETAILS", None) => Piece::TerminationDetails,
+        ("UPSTREAM_TRANSPORT_FAILURE_REASON", None) => Piece::TransportFailure,
+        ("BYTES_RECEIVED", None) => Piece::BytesReceived,
+        ("BYTES_SENT", None) => Piece::BytesSent,
+        ("DURATION", None) => Piece::Duration,
+        ("RESPONSE_DURATION", None) => Piece::ResponseDuration,
+        ("UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS", None) => Piece::UpstreamHost,
+        ("UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW", None) => Piece::UpstreamCluster,
+        ("UPSTREAM_LOCAL_ADDRESS", None) => Piece::UpstreamLocal,
+        ("DOWNSTREAM_LOCAL_ADDRESS", None) => Piece::DownstreamLocal,
+        ("DOWNSTREAM_LOCAL_PORT", None) => Piece::DownstreamLocalPort,
+        ("DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", None) => Piece::DownstreamRemote,
+        ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", None) => {
+            Piece::DownstreamRemoteAddress
+        }
+        ("REQUESTED_SERVER_NAME", None) => Piece::ServerName,
+        ("ROUTE_NAME", None) => Piece::RouteName,
+        ("GRPC_STATUS", _) => Piece::GrpcStatus,
+        ("DOWNSTREAM_PEER_URI_SAN", None) => Piece::PeerUri,
+        ("HOSTNAME", None) => Piece::HostName,
+        _ => return Err(bad()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_defaults_compile() {
+        assert!(Format::compile(None, false).is_ok());
+        let Ok(Format::Json(fields)) = Format::compile(None, true) else { panic!("json") };
+        assert_eq!(fields.len(), 24);
+    }
+
+    #[test]
+    fn operators_take_arguments() {
+        let Ok(Format::Text(found)) = Format::compile(Some("a%%b %START_TIME(%Y-%m)% %REQ(X?:PATH):5%\n"), false)
+        else {
+            panic!("text")
+        };
+        assert_eq!(found[0], Piece::Text("a%b ".into()));
+        assert_eq!(found[1], Piece::StartTime(Some("%Y-%m".into())));
+        let wanted =
+            Headers { first: Name::Header(HeaderName::from_static("x")), second: Some(Name::Path), bytes_max: Some(5) };
+        assert_eq!(found[3], Piece::Request(wanted));
+    }
+
+    #[test]
+    fn what_is_not_offered_is_refused_by_name() {
+        assert_eq!(Format::compile(Some("%NOPE%"), false), Err(FormatError::Operator("NOPE".into())));
+        assert_eq!(Format::compile(Some("100%"), false), Err(FormatError::Open));
+        assert!(Format::compile(Some("[1]"), true).is_err());
+    }
+}

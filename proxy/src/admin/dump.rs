@@ -1,0 +1,399 @@
+//! What serves now, as JSON in the shapes of Envoy's admin messages.
+//!
+//! Never here: keys. Called by `admin`.
+
+use std::{fmt::Write, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::SystemTime};
+
+use api::spec::{
+    Action, Discovery, FilterChain, Health, Listener, Network, Origin, PathMatch, RouteTable, RoutesRef, TextMatch,
+};
+use api_rt::identity::Identity;
+use serde_json::{Value, json};
+
+use crate::{
+    table::{Cluster, Tables, cluster::Member},
+    upstream::live::Place,
+};
+
+fn socket_address(address: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+}
+
+fn place(at: &Place) -> Value {
+    match at {
+        Place::Socket(address) => socket_address(*address),
+        Place::Unix(path) => json!({ "pipe": { "path": path } }),
+    }
+}
+
+fn health(member: &Member) -> &'static str {
+    match member.health {
+        Health::Healthy => "HEALTHY",
+        Health::Unhealthy => "UNHEALTHY",
+        Health::Draining => "DRAINING",
+    }
+}
+
+/// `/clusters?format=json`.
+pub(crate) fn cluster_statuses(tables: &Tables) -> Value {
+    let host = |member: &Member| {
+        let mut status = json!({ "eds_health_status": health(member) });
+        if member.live.ejected.load(Relaxed) {
+            status["failed_outlier_check"] = json!(true);
+        }
+        json!({
+            "address": place(&member.live.place),
+            "health_status": status,
+            "weight": member.weight,
+            "stats": [
+                { "name": "rq_active", "value": member.live.busy.load(Relaxed).to_string(), "type": "GAUGE" },
+                { "name": "rq_total", "value": member.live.requests_total.load(Relaxed).to_string() },
+                { "name": "rq_error", "value": member.live.failures_total.load(Relaxed).to_string() },
+            ],
+        })
+    };
+    let one = |cluster: &std::sync::Arc<Cluster>| {
+        json!({
+            "name": cluster.name,
+            "observability_name": cluster.name,
+            "added_via_api": true,
+            "host_statuses": cluster.members.iter().map(host).collect::<Vec<_>>(),
+        })
+    };
+    json!({ "cluster_statuses": tables.clusters().map(one).collect::<Vec<_>>() })
+}
+
+/// `/clusters`.
+pub(crate) fn clusters_text(tables: &Tables) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    for cluster in tables.clusters() {
+        let (name, breakers) = (&cluster.name, &cluster.spec.breakers);
+        let _ = writeln!(out, "{name}::default_priority::max_connections::{}", breakers.connections);
+        let _ = writeln!(out, "{name}::default_priority::max_pending_requests::{}", breakers.pending);
+        let _ = writeln!(out, "{name}::default_priority::max_requests::{}", breakers.requests);
+        let _ = writeln!(out, "{name}::default_priority::max_retries::{}", breakers.retries);
+        for member in &cluster.members {
+            let at = &member.live.place;
+            let flags = match (member.health, member.live.ejected.load(Relaxed)) {
+                (_, true) => "/failed_outlier_check",
+                (Health::Healthy, false) => "healthy",
+                (Health::Unhealthy, false) => "/failed_eds_health",
+                (Health::Draining, false) => "/eds_status_draining",
+            };
+            let _ = writeln!(out, "{name}::{at}::health_flags::{flags}");
+            let _ = writeln!(out, "{name}::{at}::weight::{}", member.weight);
+            let _ = writeln!(out, "{name}::{at}::rq_active::{}", member.live.busy.load(Relaxed));
+            let _ = writeln!(out, "{name}::{at}::rq_total::{}", member.live.requests_total.load(Relaxed));
+            let _ = writeln!(out, "{name}::{at}::rq_error::{}", member.live.failures_total.load(Relaxed));
+        }
+    }
+    out
+}
+
+/// `/listeners?format=json`.
+pub(crate) fn listener_statuses(tables: &Tables) -> Value {
+    let one = |listener: &std::sync::Arc<api::table::Listener>| json!({ "name": listener.spec.name, "local_address": socket_address(listener.spec.address) });
+    json!({ "listener_statuses": tables.table.listeners().map(one).collect::<Vec<_>>() })
+}
+
+/// `/listeners`.
+pub(crate) fn listeners_text(tables: &Tables) -> String {
+    let mut lines: Vec<String> = tables
+        .table
+        .listeners()
+        .map(|listener| format!("{}::{}\n", listener.spec.name, listener.spec.address))
+        .collect();
+    lines.sort();
+    lines.concat()
+}
+
+/// Whose object made a resource, as Istio writes it into metadata.
+fn metadata(origin: Option<&Origin>) -> Value {
+    let Some(Origin { object, path: _ }) = origin else { return Value::Null };
+    let kind: String = object.kind.chars().enumerate().fold(String::new(), |mut text, (at, c)| {
+        if c.is_uppercase() && at > 0 {
+            text.push('-');
+        }
+        text.extend(c.to_lowercase());
+        text
+    });
+    let group = match object.kind.as_str() {
+        "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => "security.istio.io",
+        _ => "networking.istio.io",
+    };
+    let config = format!("/apis/{group}/v1/namespaces/{}/{kind}/{}", object.namespace, object.name);
+    json!({ "filter_metadata": { "istio": { "config": config } } })
+}
+
+fn cluster(cluster: &Cluster) -> Value {
+    let spec = &cluster.spec;
+    let kind = match &spec.discovery {
+        Discovery::Eds => "EDS",
+        Discovery::Static(_) => "STATIC",
+        Discovery::StrictDns { .. } => "STRICT_DNS",
+        Discovery::LogicalDns { .. } => "LOGICAL_DNS",
+        Discovery::OriginalDestination => "ORIGINAL_DST",
+    };
+    json!({
+        "version_info": "",
+        "cluster": {
+            "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            "name": spec.name,
+            "type": kind,
+            "connect_timeout": format!("{}s", spec.connect_timeout.as_secs_f64()),
+            "metadata": metadata(spec.origin.as_ref()),
+        },
+    })
+}
+
+fn route_config(table: &RouteTable) -> Value {
+    let routes = |host: &api::spec::VirtualHost| -> Vec<Value> {
+        host.routes
+            .iter()
+            .map(|route| {
+                let mut matched = match &route.matches.path {
+                    PathMatch::Exact(path) => json!({ "path": path }),
+                    PathMatch::Prefix(path) => json!({ "prefix": path }),
+                    PathMatch::SegmentPrefix(path) => json!({ "path_separated_prefix": path }),
+                    PathMatch::Regex(regex) => json!({ "safe_regex": { "regex": regex } }),
+                };
+                let text = |value: &TextMatch| match value {
+                    TextMatch::Present => json!({ "prefix": "" }),
+                    TextMatch::Exact(text) => json!({ "exact": text }),
+                    TextMatch::Prefix(text) => json!({ "prefix": text }),
+                    TextMatch::Suffix(text) => json!({ "suffix": text }),
+                    TextMatch::Regex(regex) => json!({ "safe_regex": { "regex": regex } }),
+                };
+                if !route.matches.headers.is_empty() {
+                    matched["headers"] = route
+                        .matches
+                        .headers
+                        .iter()
+                        .map(|h| json!({ "name": h.name, "string_match": text(&h.value), "invert_match": h.invert }))
+                        .collect();
+                }
+                if !route.matches.query.is_empty() {
+                    matched["query_parameters"] = route
+                        .matches
+                        .query
+                        .iter()
+                        .map(|q| json!({ "name": q.name, "string_match": text(&q.value) }))
+                        .collect();
+                }
+                let mut shown =
+                    json!({ "name": route.name, "match": matched, "metadata": metadata(route.origin.as_ref()) });
+                match &route.action {
+                    Action::Forward(forward) => {
+                        let timeout = forward.timeout.unwrap_or_default().as_secs_f64();
+                        let mut action = match forward.clusters.as_slice() {
+                            [one] => json!({ "cluster": one.cluster }),
+                            many => json!({ "weighted_clusters": { "clusters": many
+                                .iter()
+                                .map(|c| json!({ "name": c.cluster, "weight": c.weight }))
+                                .collect::<Vec<_>>() } }),
+                        };
+                        action["timeout"] = json!(format!("{timeout}s"));
+                        shown["route"] = action;
+                    }
+                    Action::Redirect(redirect) => {
+                        shown["redirect"] = json!({
+                            "host_redirect": redirect.authority,
+                            "path_redirect": redirect.path,
+                            "scheme_redirect": redirect.scheme,
+                        });
+                    }
+                    Action::Reply { status, .. } => shown["direct_response"] = json!({ "status": status }),
+                }
+                shown
+            })
+            .collect()
+    };
+    json!({
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "name": table.name,
+        "ignore_port_in_host_matching": table.ignore_port,
+        "virtual_hosts": table
+            .virtual_hosts
+            .iter()
+            .map(|host| json!({ "name": host.name, "domains": host.domains, "routes": routes(host) }))
+            .collect::<Vec<_>>(),
+    })
+}
+
+fn chain(chain: &FilterChain) -> Value {
+    let matches = &chain.matches;
+    let mut matched = json!({});
+    if let Some(port) = matches.destination_port {
+        matched["destination_port"] = json!(port);
+    }
+    if !matches.destination_ranges.is_empty() {
+        matched["prefix_ranges"] = matches
+            .destination_ranges
+            .iter()
+            .map(|net| json!({ "address_prefix": net.addr().to_string(), "prefix_len": net.prefix_len() }))
+            .collect();
+    }
+    if !matches.server_names.is_empty() {
+        matched["server_names"] = json!(matches.server_names);
+    }
+    if let Some(transport) = matches.transport {
+        matched["transport_protocol"] = json!(match transport {
+            api::spec::Transport::Raw => "raw_buffer",
+            api::spec::Transport::Tls => "tls",
+        });
+    }
+    if !matches.application_protocols.is_empty() {
+        matched["application_protocols"] = json!(matches.application_protocols);
+    }
+    let filter = match &chain.network {
+        Network::Http(server) => {
+            let mut config = json!({
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": server.stat_prefix,
+            });
+            match &server.routes {
+                RoutesRef::Named(name) => {
+                    config["rds"] = json!({ "route_config_name": name, "config_source": { "ads": {} } });
+                }
+                RoutesRef::Inline(table) => config["route_config"] = route_config(table),
+            }
+            json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": config })
+        }
+        Network::Tcp(server) => {
+            let mut config = json!({
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "stat_prefix": server.stat_prefix,
+            });
+            match server.clusters.as_slice() {
+                [one] => config["cluster"] = json!(one.cluster),
+                many => {
+                    config["weighted_clusters"] = json!({ "clusters": many
+                        .iter()
+                        .map(|c| json!({ "name": c.cluster, "weight": c.weight }))
+                        .collect::<Vec<_>>() });
+                }
+            }
+            json!({ "name": "envoy.filters.network.tcp_proxy", "typed_config": config })
+        }
+    };
+    let mut shown = json!({ "name": chain.name, "filter_chain_match": matched, "filters": [filter] });
+    if chain.tls.is_some() {
+        shown["transport_socket"] = json!({ "name": "envoy.transport_sockets.tls" });
+    }
+    shown
+}
+
+fn listener(spec: &Listener) -> Value {
+    let mut shown = json!({
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": spec.name,
+        "address": socket_address(spec.address),
+        "use_original_dst": spec.use_original_destination,
+        "bind_to_port": spec.bind,
+        "filter_chains": spec.chains.iter().map(chain).collect::<Vec<_>>(),
+        "traffic_direction": match spec.direction {
+            api::spec::Direction::Inbound => "INBOUND",
+            api::spec::Direction::Outbound | api::spec::Direction::Gateway => "OUTBOUND",
+        },
+        "metadata": metadata(spec.origin.as_ref()),
+    });
+    if let Some(default) = &spec.default_chain {
+        shown["default_filter_chain"] = chain(default);
+    }
+    json!({ "name": spec.name, "active_state": { "version_info": "", "listener": shown } })
+}
+
+fn time(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// `/config_dump`.
+pub(crate) fn config(tables: &Tables, identity: &Identity) -> Value {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let version = tables.version.to_string();
+    let listeners: Vec<Value> = tables.table.listeners().map(|l| listener(&l.spec)).collect();
+    let routes: Vec<Value> = tables
+        .table
+        .all_routes()
+        .map(|routes| json!({ "version_info": version, "route_config": route_config(&routes.spec) }))
+        .collect();
+    let mut secrets = Vec::new();
+    if let Some(own) = identity.certificate().get() {
+        secrets.push(json!({
+            "name": "default",
+            "version_info": own.serial(),
+            "last_updated": time(own.not_before()),
+            "secret": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+                "name": "default",
+                "tls_certificate": {
+                    "certificate_chain": { "inline_bytes": STANDARD.encode(own.chain_pem()) },
+                    "private_key": { "inline_bytes": STANDARD.encode("[redacted]") },
+                },
+            },
+        }));
+    }
+    if let Some(roots) = identity.roots().get() {
+        secrets.push(json!({
+            "name": "ROOTCA",
+            "secret": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+                "name": "ROOTCA",
+                "validation_context": { "trusted_ca": { "inline_bytes": STANDARD.encode(roots.pem()) } },
+            },
+        }));
+    }
+    json!({ "configs": [
+        {
+            "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
+            "version_info": version,
+            "dynamic_active_clusters": tables.clusters().map(|c| cluster(c)).collect::<Vec<_>>(),
+        },
+        {
+            "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
+            "version_info": version,
+            "dynamic_listeners": listeners,
+        },
+        { "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump", "dynamic_route_configs": routes },
+        { "@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump", "dynamic_active_secrets": secrets },
+    ] })
+}
+
+/// `/spec`: everything but secrets, in our own form, as `meshctl` reads it.
+pub(crate) fn spec(tables: &Tables) -> Value {
+    let mut spec = api::spec::Spec::default();
+    for listener in tables.table.listeners() {
+        spec.listeners.insert(listener.spec.name.clone(), std::sync::Arc::clone(&listener.spec));
+    }
+    for routes in tables.table.all_routes() {
+        spec.routes.insert(routes.spec.name.clone(), std::sync::Arc::clone(&routes.spec));
+    }
+    for (_, cluster) in tables.table.clusters() {
+        spec.clusters.insert(cluster.spec.name.clone(), std::sync::Arc::clone(&cluster.spec));
+        if let Some(endpoints) = &cluster.endpoints {
+            spec.endpoints.insert(endpoints.cluster.clone(), std::sync::Arc::clone(endpoints));
+        }
+    }
+    serde_json::to_value(&spec).unwrap_or(Value::Null)
+}
+
+/// `/certs`.
+pub(crate) fn certificates(identity: &Identity, now: SystemTime) -> Value {
+    let mut shown = json!({});
+    if let Some(own) = identity.certificate().get() {
+        let left = own.not_after().duration_since(now).unwrap_or_default();
+        shown["cert_chain"] = json!([{
+            "path": "<inline>",
+            "serial_number": own.serial(),
+            "subject_alt_names": own.uris().iter().map(|uri| json!({ "uri": uri })).collect::<Vec<_>>(),
+            "days_until_expiration": (left.as_secs() / 86_400).to_string(),
+            "valid_from": time(own.not_before()),
+            "expiration_time": time(own.not_after()),
+        }]);
+    }
+    if let Some(roots) = identity.roots().get() {
+        shown["ca_cert"] = json!([{ "path": "<inline>", "count": roots.anchors().len() }]);
+    }
+    json!({ "certificates": [shown] })
+}

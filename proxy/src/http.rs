@@ -1,0 +1,132 @@
+//! HOT. One request, from its head to its reply, as a list of steps.
+//!
+//! Holds one table from beginning to end; each step is a plain function in a file of its own, and what can go wrong is
+//! one closed [`Failure`], turned into a reply in one place.
+//! Never here: sockets, codecs, or any decision (`api` decides). Called by `listen::serve` for each request.
+
+pub(crate) mod authorize;
+pub(crate) mod body;
+pub(crate) mod codec;
+pub(crate) mod fault;
+pub(crate) mod gate;
+pub(crate) mod headers;
+pub(crate) mod mirror;
+pub(crate) mod reply;
+pub(crate) mod retry;
+pub(crate) mod rewrite;
+pub(crate) mod select;
+pub(crate) mod upgrade;
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+
+use api::{
+    spec::{Direction, HttpServer},
+    table::Chain,
+};
+use http::{Request, Response, request::Parts};
+use hyper::body::Incoming;
+
+use crate::{
+    access::{Downstream, Record},
+    metrics::Reporter,
+    table::{ChainExtra, Tables},
+    worker::Worker,
+};
+use body::{Reply, Upload};
+use reply::{Answer, Failure};
+
+/// One connection that carries requests.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) downstream: Rc<Downstream>,
+    /// Where the client wanted to go.
+    pub(crate) original: SocketAddr,
+    pub(crate) direction: Direction,
+    view: RefCell<View>,
+}
+
+/// The table that a request uses, and the chain of its connection in that table.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) extra: Arc<ChainExtra>,
+    /// False: the chain is in no table any more; the connection is to end.
+    pub(crate) current: bool,
+}
+
+impl Conn {
+    pub(crate) fn new(worker: Rc<Worker>, downstream: Downstream, original: SocketAddr, view: View) -> Self {
+        let direction = view.chain.listener().direction;
+        Self { worker, downstream: Rc::new(downstream), original, direction, view: RefCell::new(view) }
+    }
+
+    /// The newest table, and this connection's chain in it.
+    fn view(&self) -> View {
+        let newest = self.worker.shared.tables.load();
+        let mut view = self.view.borrow_mut();
+        if newest.version != view.tables.version {
+            let successor = newest.table.successor(&view.chain);
+            match successor.and_then(|chain| Some((chain, newest.extra(chain)?))) {
+                Some((chain, extra)) => {
+                    let (chain, extra) = (Arc::clone(chain), Arc::clone(extra));
+                    *view = View { tables: Arc::clone(&newest), chain, extra, current: true };
+                }
+                None => view.current = false,
+            }
+        }
+        view.clone()
+    }
+
+    fn begin(&self, view: &View, request: &Request<Incoming>) -> Record {
+        let reporter = match self.direction {
+            Direction::Inbound => Reporter::Destination,
+            Direction::Outbound | Direction::Gateway => Reporter::Source,
+        };
+        let counted = view.chain.http().is_some_and(|server| server.metrics);
+        Record::begin(&self.worker, &self.downstream, view.extra.log.as_ref(), counted, reporter, request.version())
+    }
+}
+
+/// Answers one request.
+pub(crate) async fn handle(conn: Rc<Conn>, request: Request<Incoming>) -> Response<Reply> {
+    let view = conn.view();
+    let mut record = conn.begin(&view, &request);
+    let (mut parts, incoming) = request.into_parts();
+    let grpc = gate::is_grpc(&parts.headers);
+    let mut response = match steps(&conn, &view, &mut parts, incoming, &mut record).await {
+        Ok(Answer::Upstream { response, lease, deadline }) => reply::from_upstream(response, lease, deadline, record),
+        Ok(Answer::Own { status, headers, body }) => reply::own(status, headers, body, record),
+        Err(failure) => reply::from_failure(&failure, grpc, &conn, record),
+    };
+    reply::finish(&conn, &view, &mut response);
+    response
+}
+
+/// The steps, in order.
+async fn steps(
+    conn: &Rc<Conn>,
+    view: &View,
+    parts: &mut Parts,
+    incoming: Incoming,
+    record: &mut Record,
+) -> Result<Answer, Failure> {
+    let server: &HttpServer = view.chain.http().ok_or(Failure::NoRoute)?;
+    let asked = gate::admit(conn, server, parts, record)?;
+    let way = {
+        let head = gate::head(parts, conn, server)?;
+        authorize::check(&view.chain.authorization, conn, &head)?;
+        select::way(view, conn, &head, record)?
+    };
+    if let Some(answer) = way.answer {
+        return Ok(answer);
+    }
+    fault::inject(way.rule, &conn.worker, record).await?;
+    rewrite::request(conn, &way, parts, record);
+    let upload = Upload::new(incoming, way.keep_bytes(), Rc::clone(&record.received));
+    mirror::at_once(conn, view, &way, parts, &upload);
+    let answer = retry::run(conn, &way, &asked, parts, &upload, record).await;
+    mirror::afterwards(conn, view, &way, parts, &upload);
+    answer
+}

@@ -1,0 +1,349 @@
+//! The two bodies of an exchange: what is sent upstream (and may be sent again) and what is sent back.
+//!
+//! A request's bytes are kept while a retry may need them, up to a limit; past it they stream through and the request is
+//! final. The reply's body carries the record and the upstream connection, and lets go of both when its last byte is out.
+//! Never here: deciding about retries. Used by `retry`, `reply` and the pools.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::{access::Record, metrics::Flags, upstream::lease::Lease};
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the client's request ended early: {0}")]
+    Request(hyper::Error),
+    #[error("the upstream's reply ended early: {0}")]
+    Reply(hyper::Error),
+    #[error("the exchange took longer than its limit")]
+    TimedOut,
+}
+
+// --------------------------------------------------------------------------------------------------------------- request
+
+/// The body of a request on its way upstream.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Empty,
+    Whole(Option<Bytes>),
+    Kept(Replay),
+}
+
+/// A request's body as it comes from the client, with what is kept of it.
+#[derive(Debug)]
+struct Source {
+    incoming: Incoming,
+    empty: bool,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    limit: usize,
+    trailers: Option<HeaderMap>,
+    ended: Option<Instant>,
+    gone: bool,
+    received: Rc<Cell<u64>>,
+}
+
+/// A request's body; each try reads it from the beginning.
+#[derive(Debug, Clone)]
+pub(crate) struct Upload(Rc<RefCell<Source>>);
+
+/// One reading of an upload.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    source: Rc<RefCell<Source>>,
+    at: usize,
+    hint: SizeHint,
+    trailers_sent: bool,
+}
+
+impl Upload {
+    /// Keeps at most `limit` bytes for a second reading; 0: none.
+    pub(crate) fn new(incoming: Incoming, limit: usize, received: Rc<Cell<u64>>) -> Self {
+        Self(Rc::new(RefCell::new(Source {
+            empty: incoming.is_end_stream(),
+            incoming,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            limit,
+            trailers: None,
+            ended: None,
+            gone: false,
+            received,
+        })))
+    }
+
+    /// Whether there is nothing to send.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.borrow().empty
+    }
+
+    /// Whether it can be read from the beginning.
+    pub(crate) fn is_held(&self) -> bool {
+        !self.0.borrow().gone
+    }
+
+    /// When its last byte came.
+    pub(crate) fn ended(&self) -> Option<Instant> {
+        self.0.borrow().ended
+    }
+
+    /// All of it, where all has come and is held.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        let source = self.0.borrow();
+        let complete = source.ended.is_some() && !source.gone;
+        complete.then(|| match source.kept.as_slice() {
+            [] => Bytes::new(),
+            [one] => one.clone(),
+            many => Bytes::from(many.concat()),
+        })
+    }
+
+    /// A reading from the beginning.
+    pub(crate) fn read(&self) -> Outgoing {
+        if self.is_empty() {
+            return Outgoing::Empty;
+        }
+        let hint = {
+            let source = self.0.borrow();
+            if source.kept.is_empty() && source.ended.is_none() {
+                source.incoming.size_hint()
+            } else {
+                SizeHint::default()
+            }
+        };
+        Outgoing::Kept(Replay { source: Rc::clone(&self.0), at: 0, hint, trailers_sent: false })
+    }
+}
+
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended.is_some() {
+            return Poll::Ready(None);
+        }
+        let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            None => {
+                self.ended = Some(Instant::now());
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Request(error)))),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(data) = frame.data_ref() {
+            self.received.set(self.received.get() + data.len() as u64);
+            if !self.gone {
+                if self.kept_bytes + data.len() <= self.limit {
+                    self.kept_bytes += data.len();
+                    self.kept.push(data.clone());
+                } else {
+                    self.gone = true;
+                    self.kept = Vec::new();
+                }
+            }
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+        }
+        if self.incoming.is_end_stream() {
+            self.ended = Some(Instant::now());
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b)))),
+            Self::Kept(replay) => replay.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Kept(replay) => {
+                let source = replay.source.borrow();
+                let read = source.gone || replay.at >= source.kept.len();
+                source.ended.is_some() && read && (replay.trailers_sent || source.trailers.is_none())
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Kept(replay) => replay.hint.clone(),
+        }
+    }
+}
+
+impl Replay {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut source = self.source.borrow_mut();
+        if !source.gone
+            && let Some(data) = source.kept.get(self.at)
+        {
+            self.at += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if source.ended.is_some() {
+            let trailers = source.trailers.clone().filter(|_| !self.trailers_sent);
+            self.trailers_sent = true;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let frame = std::task::ready!(source.poll(cx));
+        match &frame {
+            Some(Ok(frame)) if frame.is_data() => self.at += 1,
+            Some(Ok(_)) => self.trailers_sent = true,
+            Some(Err(_)) | None => {}
+        }
+        Poll::Ready(frame)
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------- reply
+
+#[derive(Debug)]
+enum Content {
+    Own(Option<Bytes>),
+    Upstream(Incoming),
+}
+
+/// The body of a reply on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    content: Content,
+    record: Option<Record>,
+    lease: Option<Lease>,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Reply {
+    /// A body of our own.
+    pub(crate) fn own(bytes: Bytes, record: Record) -> Self {
+        Self { content: Content::Own(Some(bytes)), record: Some(record), lease: None, deadline: None }
+    }
+
+    /// The upstream's body; at the deadline it ends early.
+    pub(crate) fn upstream(incoming: Incoming, record: Record, lease: Lease, deadline: Option<Instant>) -> Self {
+        Self {
+            content: Content::Upstream(incoming),
+            record: Some(record),
+            lease: Some(lease),
+            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+
+    /// All has been sent: the connection may be used again, the record is written.
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        if let Some(record) = self.record.take() {
+            record.finish();
+        }
+    }
+
+    fn fail(&mut self, flag: Flags, details: &'static str) {
+        drop(self.lease.take());
+        if let Some(mut record) = self.record.take() {
+            record.flag(flag);
+            record.details = details;
+            record.finish();
+        }
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let incoming = match &mut this.content {
+            Content::Own(bytes) => {
+                let frame = bytes.take().filter(|b| !b.is_empty());
+                if let (Some(record), Some(bytes)) = (&mut this.record, &frame) {
+                    record.sent += bytes.len() as u64;
+                }
+                this.finish();
+                return Poll::Ready(frame.map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Content::Upstream(incoming) => incoming,
+        };
+        match Pin::new(&mut *incoming).poll_frame(cx) {
+            Poll::Pending => {
+                let late = this.deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+                if late {
+                    this.fail(Flags::UPSTREAM_TIMEOUT, "response_timeout");
+                    return Poll::Ready(Some(Err(BodyError::TimedOut)));
+                }
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                this.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(record) = &mut this.record {
+                    if let Some(data) = frame.data_ref() {
+                        record.sent += data.len() as u64;
+                    } else if let Some(trailers) = frame.trailers_ref() {
+                        record.grpc = grpc_status(trailers).or(record.grpc);
+                    }
+                }
+                if incoming.is_end_stream() {
+                    this.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.fail(Flags::UPSTREAM_ENDED, "upstream_reset_after_response_started{connection_termination}");
+                Poll::Ready(Some(Err(BodyError::Reply(error))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::Upstream(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Content::Upstream(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // The codec does not poll a body that it knows to be empty.
+        if self.record.is_some() && self.is_end_stream() {
+            self.finish();
+        }
+    }
+}

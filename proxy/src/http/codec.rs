@@ -1,0 +1,88 @@
+//! The codecs that read requests from a connection: the seam behind which HTTP/1 and HTTP/2 stand.
+//!
+//! Everything a codec is told is here: limits, timers, graceful end. What a request means is `handle`'s.
+//! Never here: routing, TLS. Called by `listen::serve`.
+
+use std::{convert::Infallible, pin::pin, rc::Rc, time::Duration};
+
+use http::Request;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
+
+use super::{Conn, handle};
+use crate::{
+    io::Io,
+    limits::{
+        H2_CONNECTION_WINDOW_BYTES, H2_FRAME_BYTES, H2_HEADER_LIST_BYTES_MAX, H2_SEND_BUFFER_BYTES,
+        H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
+    },
+    worker::{Here, Phase},
+};
+
+/// Waits until the connection should end, and says how: first gently, then soon.
+async fn ending(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
+    // The sender lives as long as the process.
+    if phase.wait_for(|phase| *phase >= at_least).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Serves HTTP/1 until the connection ends.
+pub(crate) async fn serve_http1(conn: Rc<Conn>, io: Io, idle_timeout: Duration) -> Result<(), hyper::Error> {
+    let mut phase = conn.worker.shared.phase.subscribe();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let conn = Rc::clone(&conn);
+        async move { Ok::<_, Infallible>(handle(conn, request).await) }
+    });
+    // The codec counts its head timeout from the end of the previous exchange: it is the idle timeout too.
+    let head_timeout = if idle_timeout.is_zero() { Duration::from_secs(3600) } else { idle_timeout.max(HEAD_TIMEOUT) };
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .half_close(true)
+        .preserve_header_case(true)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX.max(8192 * 8));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = ending(&mut phase, Phase::Closing) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+/// Serves HTTP/2 until the connection ends.
+pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) -> Result<(), hyper::Error> {
+    let mut phase = conn.worker.shared.phase.subscribe();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let conn = Rc::clone(&conn);
+        async move { Ok::<_, Infallible>(handle(conn, request).await) }
+    });
+    let mut builder = http2::Builder::new(Here);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+        .max_frame_size(H2_FRAME_BYTES)
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(H2_HEADER_LIST_BYTES_MAX)
+        .max_send_buf_size(H2_SEND_BUFFER_BYTES);
+    if !idle_timeout.is_zero() {
+        builder
+            .keep_alive_interval(idle_timeout.min(Duration::from_secs(60)))
+            .keep_alive_timeout(Duration::from_secs(20));
+    }
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        // GOAWAY at once: the peer opens its next stream on a new connection, those under way end.
+        () = ending(&mut phase, Phase::Draining) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

@@ -1,0 +1,88 @@
+//! Names of headers that have a meaning in the mesh, and the changes of headers that routes ask for.
+//!
+//! Never here: when a header is set. Used by the steps of `http`.
+
+use api::table::{Edits, Value};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::access::{Format, Record, line};
+
+macro_rules! names {
+    ($($name:ident = $text:literal;)*) => {
+        $(pub(crate) const $name: HeaderName = HeaderName::from_static($text);)*
+    };
+}
+
+names! {
+    REQUEST_ID = "x-request-id";
+    FORWARDED_FOR = "x-forwarded-for";
+    FORWARDED_PROTO = "x-forwarded-proto";
+    CLIENT_CERT = "x-forwarded-client-cert";
+    ATTEMPT_COUNT = "x-envoy-attempt-count";
+    SERVICE_TIME = "x-envoy-upstream-service-time";
+    OVERLOADED = "x-envoy-overloaded";
+    ORIGINAL_PATH = "x-envoy-original-path";
+    EXTERNAL_ADDRESS = "x-envoy-external-address";
+    INTERNAL = "x-envoy-internal";
+    RATE_LIMITED = "x-envoy-ratelimited";
+    KEEP_ALIVE = "keep-alive";
+    PROXY_CONNECTION = "proxy-connection";
+    GRPC_STATUS = "grpc-status";
+    GRPC_MESSAGE = "grpc-message";
+}
+
+/// Set by our inbound side where a request did not reach the application at all; taken away by our outbound side, which
+/// may then try elsewhere whatever the method.
+pub(crate) const NOT_DELIVERED: HeaderName = HeaderName::from_static("x-ferromesh-not-delivered");
+
+/// What a client from outside must not say.
+pub(crate) static EDGE_ONLY: [HeaderName; 20] = [
+    EXTERNAL_ADDRESS,
+    INTERNAL,
+    ORIGINAL_PATH,
+    HeaderName::from_static("x-envoy-decorator-operation"),
+    HeaderName::from_static("x-envoy-downstream-service-cluster"),
+    HeaderName::from_static("x-envoy-downstream-service-node"),
+    HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-force-trace"),
+    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+    HeaderName::from_static("x-envoy-ip-tags"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+    SERVICE_TIME,
+];
+
+/// Applies a route's changes: remove, set, add.
+pub(crate) fn apply(edits: &Edits, headers: &mut HeaderMap, record: &Record) {
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &edits.set {
+        if let Some(value) = value_of(value, record) {
+            headers.insert(name, value);
+        }
+    }
+    for (name, value) in &edits.add {
+        if let Some(value) = value_of(value, record) {
+            headers.append(name, value);
+        }
+    }
+}
+
+fn value_of(value: &Value, record: &Record) -> Option<HeaderValue> {
+    match value {
+        Value::Text(value) => Some(value.clone()),
+        // Rare, and only where a user wrote an operator: read anew each time. One that is not offered writes nothing.
+        Value::Format(text) => {
+            let format = Format::compile(Some(text), false).ok()?;
+            HeaderValue::from_bytes(&line::expand(&format, record)).ok()
+        }
+    }
+}

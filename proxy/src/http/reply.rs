@@ -1,0 +1,268 @@
+//! What goes back to the client: the upstream's reply, our own, or what became of a failure.
+//!
+//! Every failure has one status, body, flag and detail, Envoy's; to gRPC clients it is told as a gRPC status.
+//! Never here: trying again. Called by `http::handle`, last.
+
+use api::{head::HeadError, spec::Direction};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_TYPE, SERVER, TRANSFER_ENCODING, UPGRADE},
+};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{
+    Conn, View,
+    body::Reply,
+    headers::{GRPC_MESSAGE, GRPC_STATUS, KEEP_ALIVE, NOT_DELIVERED, OVERLOADED, PROXY_CONNECTION, SERVICE_TIME},
+};
+use crate::{access::Record, metrics::Flags, peers, upstream::lease::Lease, worker::Phase};
+
+/// What the steps came to.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The upstream's reply.
+    Upstream {
+        response: Response<Incoming>,
+        lease: Lease,
+        /// When its body must have ended.
+        deadline: Option<Instant>,
+    },
+    /// Our own.
+    Own { status: StatusCode, headers: HeaderMap, body: Bytes },
+}
+
+/// Why there is no reply from the upstream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("no route takes the request")]
+    NoRoute,
+    #[error("the route's cluster does not exist")]
+    NoCluster,
+    #[error("no endpoint may take the request")]
+    NoHealthyUpstream,
+    #[error("the cluster is at its limit")]
+    Overflow,
+    #[error("no connection to the upstream")]
+    Connect { reason: Option<String>, exhausted: bool },
+    #[error("the upstream ended the connection before it replied")]
+    Reset { exhausted: bool },
+    #[error("no reply in time")]
+    TimedOut { exhausted: bool },
+    #[error("not allowed")]
+    Denied,
+    #[error("a fault was injected")]
+    Aborted(u16),
+    #[error("a fault was injected")]
+    AbortedGrpc(u32),
+    #[error("{0}")]
+    BadRequest(&'static str),
+    #[error("{0}")]
+    Head(#[from] HeadError),
+    #[error("not offered")]
+    NotOffered,
+    #[error("the client went away")]
+    ClientGone,
+}
+
+/// How a failure is told.
+struct Told {
+    status: u16,
+    body: String,
+    flags: Flags,
+    details: &'static str,
+}
+
+const BEFORE_HEADERS: &str = "upstream connect error or disconnect/reset before headers";
+
+impl Failure {
+    fn told(&self) -> Told {
+        let tell = |status, body: &str, flags, details| Told { status, body: body.to_owned(), flags, details };
+        let or_exhausted =
+            |flags: Flags, exhausted: &bool| if *exhausted { flags.with(Flags::RETRIES_EXHAUSTED) } else { flags };
+        match self {
+            Self::NoRoute => tell(404, "", Flags::NO_ROUTE, "route_not_found"),
+            Self::NoCluster => tell(503, "", Flags::NO_CLUSTER, "cluster_not_found"),
+            Self::NoHealthyUpstream => {
+                tell(503, "no healthy upstream", Flags::NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
+            }
+            Self::Overflow => Told {
+                status: 503,
+                body: format!("{BEFORE_HEADERS}. reset reason: overflow"),
+                flags: Flags::UPSTREAM_OVERFLOW,
+                details: "upstream_reset_before_response_started{overflow}",
+            },
+            Self::Connect { reason, exhausted } => Told {
+                status: 503,
+                body: match reason {
+                    Some(reason) => {
+                        let reason = reason.replace('_', " ");
+                        format!(
+                            "{BEFORE_HEADERS}. reset reason: remote connection failure, transport failure reason: {reason}"
+                        )
+                    }
+                    None => format!("{BEFORE_HEADERS}. reset reason: connection timeout"),
+                },
+                flags: or_exhausted(Flags::UPSTREAM_FAILED, exhausted),
+                details: "upstream_reset_before_response_started{remote_connection_failure}",
+            },
+            Self::Reset { exhausted } => Told {
+                status: 503,
+                body: format!("{BEFORE_HEADERS}. reset reason: connection termination"),
+                flags: or_exhausted(Flags::UPSTREAM_ENDED, exhausted),
+                details: "upstream_reset_before_response_started{connection_termination}",
+            },
+            Self::TimedOut { exhausted } => {
+                let flags = or_exhausted(Flags::UPSTREAM_TIMEOUT, exhausted);
+                tell(504, "upstream request timeout", flags, "response_timeout")
+            }
+            Self::Denied => tell(403, "RBAC: access denied", Flags::NONE, "rbac_access_denied_matched_policy[none]"),
+            Self::Aborted(status) => tell(*status, "fault filter abort", Flags::FAULT_INJECTED, "fault_filter_abort"),
+            Self::AbortedGrpc(_) => tell(200, "fault filter abort", Flags::FAULT_INJECTED, "fault_filter_abort"),
+            Self::BadRequest(reason) => tell(400, reason, Flags::BAD_REQUEST, "request_refused"),
+            Self::Head(error) => {
+                Told { status: 400, body: error.to_string(), flags: Flags::BAD_REQUEST, details: "request_refused" }
+            }
+            Self::NotOffered => tell(403, "", Flags::NONE, "upgrade_failed"),
+            Self::ClientGone => tell(400, "", Flags::DOWNSTREAM_ENDED, "downstream_remote_disconnect"),
+        }
+    }
+
+    /// The gRPC status for the same thing (gRPC's table of HTTP statuses).
+    fn grpc(&self, status: u16) -> u32 {
+        match (self, status) {
+            (Self::AbortedGrpc(code), _) => *code,
+            (_, 400) => 13,
+            (_, 401) => 16,
+            (_, 403) => 7,
+            (_, 404) => 12,
+            (_, 429 | 502 | 503 | 504) => 14,
+            (_, _) => 2,
+        }
+    }
+}
+
+/// Our own reply.
+pub(super) fn own(status: StatusCode, headers: HeaderMap, body: Bytes, mut record: Record) -> Response<Reply> {
+    record.code = status.as_u16();
+    record.replied = Some(Instant::now());
+    let mut response = Response::new(Reply::own(body, record));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response.headers_mut().insert(SERVER, SERVER_NAME);
+    response
+}
+
+/// What a client is told of a failure.
+pub(super) fn from_failure(failure: &Failure, grpc: bool, conn: &Conn, mut record: Record) -> Response<Reply> {
+    let told = failure.told();
+    record.flag(told.flags);
+    record.details = told.details;
+    let mut headers = HeaderMap::new();
+    if let Failure::Connect { reason, .. } = failure {
+        record.transport_failure = reason.as_deref().map(Into::into);
+        if conn.direction == Direction::Inbound {
+            headers.insert(NOT_DELIVERED, HeaderValue::from_static("1"));
+        }
+    }
+    if matches!(failure, Failure::Overflow) {
+        headers.insert(OVERLOADED, HeaderValue::from_static("true"));
+    }
+    if grpc || matches!(failure, Failure::AbortedGrpc(_)) {
+        let code = failure.grpc(told.status);
+        record.grpc = u8::try_from(code).ok();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(GRPC_STATUS, HeaderValue::from(code));
+        if let Ok(message) = HeaderValue::from_str(&told.body.replace('%', "%25"))
+            && !told.body.is_empty()
+        {
+            headers.insert(GRPC_MESSAGE, message);
+        }
+        return own(StatusCode::OK, headers, Bytes::new(), record);
+    }
+    if !told.body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    let status = StatusCode::from_u16(told.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    own(status, headers, Bytes::from(told.body), record)
+}
+
+const SERVER_NAME: HeaderValue = HeaderValue::from_static("istio-envoy");
+
+/// The upstream's reply.
+pub(super) fn from_upstream(
+    response: Response<Incoming>,
+    lease: Lease,
+    deadline: Option<Instant>,
+    mut record: Record,
+) -> Response<Reply> {
+    let (mut parts, body) = response.into_parts();
+    record.code = parts.status.as_u16();
+    record.replied = Some(Instant::now());
+    if record.details.is_empty() {
+        record.details = "via_upstream";
+    }
+    record.upstream_local = lease.local;
+    let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    let headers = &mut parts.headers;
+    if !upgraded {
+        headers.remove(CONNECTION);
+        headers.remove(UPGRADE);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(NOT_DELIVERED);
+    headers.remove(peers::METADATA);
+    headers.remove(peers::METADATA_ID);
+    if let Some(time) = record.service_time {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(SERVICE_TIME, HeaderValue::from(millis));
+    }
+    if record.grpc.is_none() {
+        record.grpc = headers.get(GRPC_STATUS).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    }
+    if record.log.is_some() {
+        record.reply_headers = headers.clone();
+    }
+    Response::from_parts(parts, Reply::upstream(body, record, lease, deadline))
+}
+
+/// What every reply gets.
+pub(super) fn finish(conn: &Conn, view: &View, response: &mut Response<Reply>) {
+    if conn.direction != Direction::Inbound {
+        response.headers_mut().insert(SERVER, SERVER_NAME);
+    }
+    // HTTP/2 connections are told by the codec.
+    let leaving = !view.current || *conn.worker.shared.phase.borrow() != Phase::Serving;
+    if leaving && response.version() != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(failure: &Failure, status: u16, flags: &str, grpc: u32) {
+        let told = failure.told();
+        assert_eq!((told.status, told.flags.to_string().as_str()), (status, flags), "{failure:?}");
+        assert_eq!(failure.grpc(told.status), grpc, "{failure:?}");
+    }
+
+    #[test]
+    fn failures_are_told_as_envoy_tells_them() {
+        check(&Failure::NoRoute, 404, "NR", 12);
+        check(&Failure::NoCluster, 503, "NC", 14);
+        check(&Failure::NoHealthyUpstream, 503, "UH", 14);
+        check(&Failure::Overflow, 503, "UO", 14);
+        check(&Failure::Connect { reason: None, exhausted: true }, 503, "UF,URX", 14);
+        check(&Failure::Reset { exhausted: false }, 503, "UC", 14);
+        check(&Failure::TimedOut { exhausted: false }, 504, "UT", 14);
+        check(&Failure::Denied, 403, "-", 7);
+        check(&Failure::Aborted(418), 418, "FI", 2);
+        check(&Failure::AbortedGrpc(8), 200, "FI", 8);
+        check(&Failure::BadRequest("x"), 400, "DPE", 13);
+    }
+}

@@ -1,0 +1,140 @@
+//! Which rule takes the request, which cluster it goes to, and what its path becomes.
+//!
+//! Redirects and direct replies are answered here; what is sent on leaves with everything that the next steps need.
+//! Never here: the choice itself (`api::route`). Called by `http::handle`.
+
+use std::sync::Arc;
+
+use api::{
+    head::Head,
+    route,
+    spec::{Action, Forward},
+    table::{Forwarding, Rule, Target},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE, header::LOCATION, uri::PathAndQuery};
+
+use super::{
+    Conn, View, headers,
+    reply::{Answer, Failure},
+};
+use crate::{access::Record, metrics::Flags, table::Cluster};
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) struct Way<'v> {
+    pub(crate) rule: &'v Rule,
+    /// The answer, where it is given here.
+    pub(crate) answer: Option<Answer>,
+    pub(crate) forward: Option<&'v Forward>,
+    pub(crate) forwarding: Option<&'v Forwarding>,
+    pub(crate) target: Option<&'v Target>,
+    pub(crate) cluster: Option<&'v Arc<Cluster>>,
+    /// The new path with query, where it is another.
+    pub(crate) path: Option<PathAndQuery>,
+    /// The authority to send, where it is another.
+    pub(crate) authority: Option<HeaderValue>,
+    pub(crate) rewritten: bool,
+}
+
+impl Way<'_> {
+    /// How much of the body is kept: only where it may be needed again.
+    pub(crate) fn keep_bytes(&self) -> usize {
+        let again = self.forwarding.is_some_and(|f| f.retry.is_some() || !f.mirrors.is_empty());
+        let most = self.forward.map_or(0, |forward| forward.retry_buffer_bytes);
+        if again { usize::try_from(most).unwrap_or(usize::MAX) } else { 0 }
+    }
+}
+
+/// Finds the way of a request.
+pub(super) fn way<'v>(view: &'v View, conn: &Conn, head: &Head<'_>, record: &mut Record) -> Result<Way<'v>, Failure> {
+    let rule = view.chain.routes().and_then(|routes| route::select(routes, head, &mut ())).ok_or(Failure::NoRoute)?;
+    let spec = rule.spec();
+    if record.log.is_some() && !spec.name.is_empty() {
+        record.route = Some(spec.name.as_str().into());
+    }
+    let mut way = Way {
+        rule,
+        answer: None,
+        forward: None,
+        forwarding: rule.forward.as_ref(),
+        target: None,
+        cluster: None,
+        path: None,
+        authority: None,
+        rewritten: false,
+    };
+    match &spec.action {
+        Action::Redirect(redirect) => {
+            let location = route::location(rule, redirect, head);
+            way.answer = Some(own(rule, redirect.status, Bytes::new(), Some(location), record)?);
+        }
+        Action::Reply { status, body } => {
+            let bytes = Bytes::copy_from_slice(body.as_bytes());
+            way.answer = Some(own(rule, *status, bytes, None, record)?);
+        }
+        Action::Forward(forward) => {
+            let forwarding = rule.forward.as_ref().ok_or(Failure::NoRoute)?;
+            let target = forwarding.targets.pick(conn.worker.roll()).ok_or(Failure::NoCluster)?;
+            if record.log.is_some() {
+                record.cluster = Some(target.name.as_ref().into());
+            }
+            let cluster = target.cluster.and_then(|id| view.tables.cluster(id)).ok_or(Failure::NoCluster)?;
+            record.cluster = Some(Arc::clone(&cluster.name));
+            record.service = cluster.service;
+            let path = route::path(rule, head);
+            way.rewritten = path != head.path();
+            if way.rewritten || head.path() != head.raw_path() {
+                way.path = Some(joined(&path, head.query())?);
+            }
+            way.authority = authority(forward, head)?;
+            (way.forward, way.target, way.cluster) = (Some(&**forward), Some(target), Some(cluster));
+        }
+    }
+    Ok(way)
+}
+
+fn own(
+    rule: &Rule,
+    status: u16,
+    body: Bytes,
+    location: Option<String>,
+    record: &mut Record,
+) -> Result<Answer, Failure> {
+    let status = StatusCode::from_u16(status).map_err(|_| Failure::NoRoute)?;
+    let mut headers = HeaderMap::new();
+    if let Some(location) = location {
+        let value = HeaderValue::from_str(&location)
+            .map_err(|_| Failure::BadRequest("the redirect's target cannot be written"))?;
+        headers.insert(LOCATION, value);
+    } else if !body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    headers::apply(&rule.changes.response, &mut headers, record);
+    record.details = "direct_response";
+    record.flag(Flags::NONE);
+    Ok(Answer::Own { status, headers, body })
+}
+
+fn joined(path: &str, query: Option<&str>) -> Result<PathAndQuery, Failure> {
+    let text = match query {
+        Some(query) if !path.contains('?') => [path, "?", query].concat(),
+        Some(_) | None => path.to_owned(),
+    };
+    PathAndQuery::try_from(text).map_err(|_| Failure::BadRequest("the rewritten path cannot be sent"))
+}
+
+/// The authority to send: what the route says, else the canonical one where it differs from what came.
+fn authority(forward: &Forward, head: &Head<'_>) -> Result<Option<HeaderValue>, Failure> {
+    let text = match &forward.authority {
+        Some(authority) => authority.as_str(),
+        None => {
+            let came = head.headers().get(http::header::HOST);
+            if came.is_some_and(|came| came.as_bytes() == head.authority().as_bytes()) {
+                return Ok(None);
+            }
+            head.authority()
+        }
+    };
+    HeaderValue::from_str(text).map(Some).map_err(|_| Failure::BadRequest("the host cannot be sent"))
+}

@@ -1,0 +1,266 @@
+//! A serving proxy from start to end: threads, tasks, and the order in which they begin and stop.
+//!
+//! One control thread (configuration, identity, pages) and the workers. Asked to end, it first tells peers to go
+//! elsewhere and serves on, then takes nothing new and waits for what is under way.
+//! Never here: what a request does. Called by `main`.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use ::http::HeaderValue;
+use anyhow::Context;
+use api::spec::{Node, ProxyKind};
+use api_rt::{admin::Admin, clock::Clock, drain::on_signal, log, ready::Readiness};
+use arc_swap::ArcSwap;
+use rand::Rng as _;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    access::writer::Writer,
+    admin,
+    control::Control,
+    env::{Config, Drain, NodeConfig, Source, flags::ProxyFlags},
+    identity,
+    listen::{self, Opened, Sockets},
+    metrics::{Metrics, proxy::ProxyStats},
+    peers, pod,
+    table::{Builder, Tables, secrets::SecretStore},
+    upstream::{live::Live, pool},
+    worker::{Own, Phase, Shared, Worker},
+    xds::{self, SourceState},
+};
+
+/// Pause between looks at ejections.
+const SWEEP: Duration = Duration::from_millis(250);
+/// Pause between looks at whether the last connection has ended.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The address that this machine uses to reach others, as far as it can be told without asking anyone.
+pub(crate) fn machine_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Connecting a datagram socket sends nothing; it only chooses a route.
+    socket.connect("198.51.100.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// The node as pilot is told.
+pub(crate) fn node(config: &NodeConfig, ours: bool) -> Node {
+    let kind = match config.kind {
+        ProxyKind::Sidecar => "sidecar",
+        ProxyKind::Gateway => "router",
+    };
+    let NodeConfig { name, namespace, address, domain, .. } = config;
+    Node {
+        kind: config.kind,
+        id: format!("{kind}~{address}~{name}.{namespace}~{namespace}.svc.{domain}"),
+        name: name.clone(),
+        namespace: namespace.clone(),
+        service_account: config.service_account.clone(),
+        address: *address,
+        labels: config.labels.clone(),
+        domain: domain.clone(),
+        cluster_id: config.cluster_id.clone(),
+        workload: config.workload.clone(),
+        on_demand_hosts: false,
+        ours,
+        proxyless: false,
+    }
+}
+
+/// Runs until told to end.
+pub(crate) fn run(config: Config, flags: &ProxyFlags) -> anyhow::Result<()> {
+    api_rt::tls::install();
+    let format = if config.log_json { log::Format::Json } else { log::Format::Text };
+    let log = log::init(&config.log_level, format)?;
+    if !flags.foreign.is_empty() {
+        tracing::info!(flags = flags.foreign.join(" "), "flags of another agent have no meaning here");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(control_thread(config, log))
+}
+
+async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
+    let stop = on_signal().context("no signal handlers")?;
+    let ready = Readiness::new();
+    let first = ready.blocked_by("first configuration");
+    let node = node(&config.node, true);
+    // What keeps serving to the end has a token of its own.
+    let done = CancellationToken::new();
+    let (own_identity, keeping) =
+        identity::keep(&config.identity, &config.trust_domain, &config.node, &ready, done.clone())?;
+
+    let stats = Arc::new(ProxyStats::default());
+    let metrics = Arc::new(Metrics::default());
+    let principal = identity::principal(&config.trust_domain, &config.node);
+    let metadata = HeaderValue::from_str(&peers::encode(&config.node)).context("node metadata")?;
+    let metadata_id = HeaderValue::from_str(&node.id).context("node id")?;
+    let own = Own {
+        name: config.node.name.clone(),
+        party: metrics.party(&peers::own(&config.node, &principal)),
+        metadata_id,
+        metadata,
+    };
+    let live = Arc::new(Live::default());
+    let shared = Arc::new(Shared {
+        tables: ArcSwap::from_pointee(Tables::default()),
+        stats: Arc::clone(&stats),
+        metrics: Arc::clone(&metrics),
+        log: Writer::start(Arc::clone(&stats)).context("access log")?,
+        clock: Clock::system(),
+        identity: own_identity.clone(),
+        own,
+        phase: watch::Sender::new(Phase::Serving),
+        epoch: tokio::time::Instant::now(),
+    });
+    let (workers, senders) = start_workers(config.workers, &shared)?;
+    let builder =
+        Builder { identity: own_identity.clone(), metrics, live: Arc::clone(&live), secrets: SecretStore::default() };
+    let (control, resolving) = Control::new(builder, Arc::clone(&shared), Sockets::new(senders), first, done.clone());
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keeping);
+    tasks.spawn(resolving);
+    serve_pages(&config, &ready, &shared, &node.id, log, &stop, &done, &mut tasks).await?;
+    match config.source.clone() {
+        Source::File(path) => {
+            let done = done.clone();
+            tasks.spawn(async move { xds::file::run(&path, control, done).await });
+        }
+        Source::Pilot { address, tls, name } => {
+            let node = api_xds::node::write(&node, env!("CARGO_PKG_VERSION"));
+            let pilot = xds::stream::Pilot { address, tls, name, node };
+            let state = watch::Sender::new(SourceState::default());
+            tasks.spawn(xds::stream::run(pilot, own_identity, control, Arc::clone(&stats), state, done.clone()));
+        }
+    }
+    let (sweeping, ended) = (Arc::clone(&shared), done.clone());
+    tasks.spawn(async move {
+        let sweep = async {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                live.sweep(sweeping.now_ms());
+            }
+        };
+        ended.run_until_cancelled(sweep).await;
+    });
+    tracing::info!(node = node.id, workers = config.workers, "started");
+
+    tokio::select! {
+        () = stop.cancelled() => {}
+        Some(task) = tasks.join_next() => {
+            task.context("a task of the proxy died")?;
+            anyhow::ensure!(stop.is_cancelled(), "a task of the proxy ended early");
+        }
+    }
+    end(&shared, config.drain, workers).await;
+    done.cancel();
+    while tasks.join_next().await.is_some() {}
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Starts the workers.
+fn start_workers(
+    count: usize,
+    shared: &Arc<Shared>,
+) -> anyhow::Result<(Vec<JoinHandle<()>>, Vec<mpsc::UnboundedSender<Opened>>)> {
+    let mut threads = Vec::with_capacity(count);
+    let mut senders = Vec::with_capacity(count);
+    for number in 0..count {
+        let (sender, opened) = mpsc::unbounded_channel();
+        let shared = Arc::clone(shared);
+        let seed = rand::rng().next_u64();
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            work(shared, seed, opened);
+        });
+        threads.push(thread.context("no thread for a worker")?);
+        senders.push(sender);
+    }
+    Ok((threads, senders))
+}
+
+/// One worker's thread.
+fn work(shared: Arc<Shared>, seed: u64, opened: mpsc::UnboundedReceiver<Opened>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "no runtime for a worker"),
+    };
+    runtime.block_on(async move {
+        let worker = Worker::new(shared, seed);
+        let sweeping = tokio::task::spawn_local(pool::sweep(Rc::clone(&worker)));
+        listen::work(Rc::clone(&worker), opened).await;
+        worker.finish().await;
+        sweeping.abort();
+        worker.lines.flush(&worker);
+    });
+}
+
+/// Serves the pod's and the admin's pages.
+#[expect(clippy::too_many_arguments, reason = "the one place where the pages meet what they show")]
+async fn serve_pages(
+    config: &Config,
+    ready: &Readiness,
+    shared: &Arc<Shared>,
+    id: &str,
+    log: log::Log,
+    stop: &CancellationToken,
+    done: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let ports = config.ports;
+    let status =
+        pod::status(ready, shared, config.probers.clone(), config.app_metrics.clone(), config.node.address, stop);
+    let pages: [(SocketAddr, Admin); 4] = [
+        (loopback(ports.admin), admin::pages(ready, shared, &config.node, id.to_owned(), log, stop)),
+        (everywhere(ports.status), status),
+        (everywhere(ports.ready), pod::readiness(ready)),
+        (everywhere(ports.metrics), pod::metrics(ready, shared)),
+    ];
+    for (address, pages) in pages.into_iter().filter(|(address, _)| address.port() != 0) {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("could not listen on {address}"))?;
+        tasks.spawn(pages.serve(listener, done.clone()));
+    }
+    Ok(())
+}
+
+/// Ends gently: serve on while peers go elsewhere, then take nothing new, then wait for what is under way.
+async fn end(shared: &Shared, drain: Drain, workers: Vec<JoinHandle<()>>) {
+    tracing::info!("draining");
+    shared.phase.send_replace(Phase::Draining);
+    if drain.on_zero_connections {
+        tokio::time::sleep(drain.minimum).await;
+        let quiet = async {
+            while shared.stats.downstream_connections.get() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(drain.connections, quiet).await.is_err() {
+            tracing::warn!("connections are left at the limit of draining");
+        }
+    } else {
+        tokio::time::sleep(drain.termination).await;
+    }
+    shared.phase.send_replace(Phase::Closing);
+    let all = async {
+        while !workers.iter().all(JoinHandle::is_finished) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    if tokio::time::timeout(drain.connections, all).await.is_err() {
+        tracing::warn!(connections = shared.stats.downstream_connections.get(), "ending with connections open");
+    }
+}

@@ -1,0 +1,181 @@
+//! One worker's upstream connections, by endpoint and by what protects and rides on them.
+//!
+//! HTTP/1 connections are used one at a time, the latest first, so that those no longer needed grow old and are closed;
+//! HTTP/2 connections carry many requests. One sweep a worker closes what has been idle for too long.
+//! Never here: choosing an endpoint, or what to do when none can be reached. Called by `send`.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use hashbrown::HashMap;
+use hyper::client::conn::{http1, http2};
+use tokio::time::Instant;
+
+use super::live::LiveCluster;
+use crate::{
+    http::body::Outgoing,
+    limits::{H2_STREAMS_MAX, IDLE_CONNECTIONS_MAX, IDLE_H1_MAX, IDLE_SWEEP},
+    worker::Worker,
+};
+
+/// What connections are alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// The endpoint.
+    pub(crate) endpoint: u64,
+    /// The TLS settings; 0: none.
+    pub(crate) tls: u64,
+    pub(crate) http2: bool,
+    /// The server name, where it comes from the request.
+    pub(crate) server_name: Option<Rc<str>>,
+}
+
+/// An HTTP/1 connection.
+#[derive(Debug)]
+pub(crate) struct Http1 {
+    pub(super) sender: http1::SendRequest<Outgoing>,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) used: u32,
+    pub(super) idle_since: Instant,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Http2 {
+    pub(super) sender: http2::SendRequest<Outgoing>,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) used: Rc<Cell<u32>>,
+    pub(super) streams: Rc<Cell<u32>>,
+    pub(super) idle_since: Rc<Cell<Instant>>,
+}
+
+/// How long and how often connections to a host are used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wear {
+    pub(crate) idle_timeout: Duration,
+    /// 0: no limit.
+    pub(crate) uses_max: u32,
+    pub(crate) streams_max: u32,
+}
+
+/// The connections to one endpoint.
+#[derive(Debug)]
+pub(crate) struct Host {
+    cluster: Arc<LiveCluster>,
+    pub(super) wear: Cell<Wear>,
+    http1: RefCell<Vec<Http1>>,
+    http2: RefCell<Vec<Http2>>,
+    /// Held by whoever opens an HTTP/2 connection, so that others wait for it instead of opening their own.
+    pub(super) opening: tokio::sync::Mutex<()>,
+}
+
+impl Host {
+    /// An idle HTTP/1 connection that is still open.
+    pub(super) fn take_http1(&self) -> Option<Http1> {
+        let mut idle = self.http1.borrow_mut();
+        idle.retain(|connection| !connection.sender.is_closed());
+        let at = idle.iter().rposition(|connection| connection.sender.is_ready())?;
+        Some(idle.swap_remove(at))
+    }
+
+    /// An HTTP/2 connection that takes one more stream.
+    pub(super) fn find_http2(&self) -> Option<Http2> {
+        let mut open = self.http2.borrow_mut();
+        open.retain(|connection| !connection.sender.is_closed());
+        let wear = self.wear.get();
+        let fits = |connection: &&Http2| {
+            let streams = connection.streams.get();
+            connection.sender.is_ready()
+                && streams < wear.streams_max.min(H2_STREAMS_MAX)
+                && (wear.uses_max == 0 || connection.used.get() < wear.uses_max)
+        };
+        open.iter().find(fits).cloned()
+    }
+
+    pub(super) fn add_http2(&self, connection: Http2) {
+        self.http2.borrow_mut().push(connection);
+    }
+
+    /// Takes a connection back that has carried its exchange to the end.
+    pub(super) fn give_back(&self, mut connection: Http1) {
+        let wear = self.wear.get();
+        let worn = wear.uses_max != 0 && connection.used >= wear.uses_max;
+        if !worn && !connection.sender.is_closed() {
+            connection.idle_since = Instant::now();
+            let mut idle = self.http1.borrow_mut();
+            if idle.len() < IDLE_CONNECTIONS_MAX {
+                idle.push(connection);
+            }
+        }
+        if self.cluster.stats.pending.get() > 0 {
+            self.cluster.freed.notify_one();
+        }
+    }
+
+    /// Closes what has been idle for too long; whether anything is left.
+    fn sweep(&self, now: Instant) -> bool {
+        let timeout = self.wear.get().idle_timeout;
+        let limit = |most: Option<Duration>| match (timeout.is_zero(), most) {
+            (true, None) => Duration::MAX,
+            (true, Some(most)) => most,
+            (false, None) => timeout,
+            (false, Some(most)) => timeout.min(most),
+        };
+        let (h1, h2) = (limit(Some(IDLE_H1_MAX)), limit(None));
+        let mut idle = self.http1.borrow_mut();
+        idle.retain(|c| !c.sender.is_closed() && now.duration_since(c.idle_since) < h1);
+        let mut open = self.http2.borrow_mut();
+        open.retain(|c| {
+            if c.streams.get() > 0 {
+                c.idle_since.set(now);
+            }
+            !c.sender.is_closed() && now.duration_since(c.idle_since.get()) < h2
+        });
+        !idle.is_empty() || !open.is_empty()
+    }
+}
+
+/// One worker's upstream connections.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    hosts: RefCell<HashMap<Key, Rc<Host>, foldhash::fast::RandomState>>,
+}
+
+impl Pools {
+    /// The connections of a kind.
+    pub(super) fn host(&self, key: &Key, cluster: &Arc<LiveCluster>, wear: Wear) -> Rc<Host> {
+        let mut hosts = self.hosts.borrow_mut();
+        if let Some(found) = hosts.get(key) {
+            found.wear.set(wear);
+            return Rc::clone(found);
+        }
+        let made = Rc::new(Host {
+            cluster: Arc::clone(cluster),
+            wear: Cell::new(wear),
+            http1: RefCell::default(),
+            http2: RefCell::default(),
+            opening: tokio::sync::Mutex::new(()),
+        });
+        hosts.insert(key.clone(), Rc::clone(&made));
+        made
+    }
+
+    fn sweep(&self) {
+        let now = Instant::now();
+        // A host that someone holds is in use, even when it has no idle connection.
+        self.hosts.borrow_mut().retain(|_, host| host.sweep(now) || Rc::strong_count(host) > 1);
+    }
+}
+
+/// Closes idle connections, again and again.
+pub(crate) async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(IDLE_SWEEP).await;
+        worker.pools.sweep();
+    }
+}

@@ -1,0 +1,404 @@
+//! One conversation with pilot, as a pure state machine (delta ADS).
+//!
+//! Takes responses, gives requests: what to subscribe to, what to acknowledge, what to refuse and why. Holds the
+//! resources received so far, so that they outlive a lost stream and a new one resumes where the old one ended.
+//! A response is acknowledged only after the table that holds it serves: the caller says so with [`Session::served`].
+//! Never here: sockets, protobuf, clocks. Driven by `xds::stream`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use api::spec::{
+    CertificateRef, ClientTls, Discovery, Network, Resource, ResourceKind, RootsRef, RoutesRef, Spec, UpstreamTls,
+};
+
+/// The types we subscribe to, in the order in which they are asked for.
+pub(crate) const KINDS: [ResourceKind; 5] = [
+    ResourceKind::Cluster,
+    ResourceKind::Endpoints,
+    ResourceKind::Listener,
+    ResourceKind::Routes,
+    ResourceKind::Secret,
+];
+
+/// What we say to pilot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) kind: ResourceKind,
+    pub(crate) subscribe: Vec<String>,
+    pub(crate) unsubscribe: Vec<String>,
+    /// Versions held already; only in the first request for a type on a stream.
+    pub(crate) held: BTreeMap<String, String>,
+    /// The response this answers; empty when it answers none.
+    pub(crate) nonce: String,
+    /// Why that response was refused.
+    pub(crate) refused: Option<String>,
+}
+
+/// One resource of a response, decoded or not decodable.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) resource: Result<Resource, String>,
+}
+
+/// What pilot says.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) kind: ResourceKind,
+    pub(crate) nonce: String,
+    pub(crate) resources: Vec<Received>,
+    pub(crate) removed: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Subscription {
+    /// Names asked for (types without wildcard).
+    names: BTreeSet<String>,
+    /// Names asked for and not answered yet.
+    awaited: BTreeSet<String>,
+    /// Versions of what is held.
+    versions: BTreeMap<String, String>,
+    /// Whether this type has been answered at all.
+    answered: bool,
+    /// Resources that were refused last time, with the reason.
+    faults: BTreeMap<String, String>,
+}
+
+/// Answers of a response that waits for its table to serve.
+#[derive(Debug)]
+struct Held {
+    kind: ResourceKind,
+    nonce: String,
+    refused: Vec<String>,
+}
+
+/// The conversation.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    spec: Spec,
+    subscriptions: BTreeMap<ResourceKind, Subscription>,
+    held: Vec<Held>,
+    changed: bool,
+}
+
+impl Session {
+    /// Everything received so far.
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Whether there is something that no table holds yet.
+    pub(crate) fn changed(&self) -> bool {
+        self.changed || !self.held.is_empty()
+    }
+
+    /// Whether clusters and listeners have been answered: before that there is nothing to serve.
+    pub(crate) fn started(&self) -> bool {
+        [ResourceKind::Cluster, ResourceKind::Listener]
+            .iter()
+            .all(|kind| self.subscriptions.get(kind).is_some_and(|s| s.answered))
+    }
+
+    /// Names that were asked for and not answered yet; a table built now would lack them.
+    pub(crate) fn awaited(&self) -> usize {
+        self.subscriptions.values().map(|s| s.awaited.len()).sum()
+    }
+
+    /// Stops waiting: what has not been answered by now is taken to be absent.
+    pub(crate) fn give_up(&mut self) {
+        for subscription in self.subscriptions.values_mut() {
+            subscription.awaited.clear();
+        }
+    }
+
+    /// The first requests of a new stream.
+    pub(crate) fn open(&mut self) -> Vec<Request> {
+        self.held.clear();
+        KINDS
+            .into_iter()
+            .filter_map(|kind| {
+                let subscription = self.subscriptions.entry(kind).or_default();
+                let wildcard = is_wildcard(kind);
+                if !wildcard && subscription.names.is_empty() {
+                    return None;
+                }
+                Some(Request {
+                    kind,
+                    subscribe: if wildcard {
+                        vec!["*".to_owned()]
+                    } else {
+                        subscription.names.iter().cloned().collect()
+                    },
+                    unsubscribe: Vec::new(),
+                    held: subscription.versions.clone(),
+                    nonce: String::new(),
+                    refused: None,
+                })
+            })
+            .collect()
+    }
+
+    /// Takes a response; gives the subscriptions that follow from it. Its acknowledgement comes from [`Self::served`].
+    pub(crate) fn on_response(&mut self, response: Response) -> Vec<Request> {
+        let Response { kind, nonce, resources, removed } = response;
+        let subscription = self.subscriptions.entry(kind).or_default();
+        subscription.answered = true;
+        let mut refused = Vec::new();
+        for received in resources {
+            subscription.awaited.remove(&received.name);
+            match received.resource {
+                Ok(resource) if resource.kind() == kind => {
+                    subscription.versions.insert(received.name.clone(), received.version);
+                    subscription.faults.remove(&received.name);
+                    insert(&mut self.spec, resource);
+                    self.changed = true;
+                }
+                Ok(resource) => refused.push(format!("{}: a {:?} came as {kind:?}", received.name, resource.kind())),
+                Err(reason) => {
+                    let text = format!("{}: {reason}", received.name);
+                    subscription.faults.insert(received.name, reason);
+                    refused.push(text);
+                }
+            }
+        }
+        for name in removed {
+            subscription.awaited.remove(&name);
+            subscription.versions.remove(&name);
+            subscription.faults.remove(&name);
+            self.changed |= remove(&mut self.spec, kind, &name);
+        }
+        self.held.push(Held { kind, nonce, refused });
+        self.resubscribe()
+    }
+
+    /// Says that a table made of [`Self::spec`] serves now, and which resources it could not take; gives the
+    /// acknowledgements that this frees.
+    pub(crate) fn served(&mut self, faults: &[(ResourceKind, String, String)]) -> Vec<Request> {
+        self.changed = false;
+        self.held
+            .drain(..)
+            .map(|held| {
+                let of_kind = faults.iter().filter(|(kind, _, _)| *kind == held.kind);
+                let refused: Vec<String> =
+                    held.refused.into_iter().chain(of_kind.map(|(_, name, why)| format!("{name}: {why}"))).collect();
+                Request {
+                    kind: held.kind,
+                    subscribe: Vec::new(),
+                    unsubscribe: Vec::new(),
+                    held: BTreeMap::new(),
+                    nonce: held.nonce,
+                    refused: (!refused.is_empty()).then(|| refused.join("; ")),
+                }
+            })
+            .collect()
+    }
+
+    /// Compares what the resources name with what is subscribed to.
+    fn resubscribe(&mut self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        for (kind, wanted) in [
+            (ResourceKind::Endpoints, wanted_endpoints(&self.spec)),
+            (ResourceKind::Routes, wanted_routes(&self.spec)),
+            (ResourceKind::Secret, wanted_secrets(&self.spec)),
+        ] {
+            let subscription = self.subscriptions.entry(kind).or_default();
+            let subscribe: Vec<String> = wanted.difference(&subscription.names).cloned().collect();
+            let unsubscribe: Vec<String> = subscription.names.difference(&wanted).cloned().collect();
+            if subscribe.is_empty() && unsubscribe.is_empty() {
+                continue;
+            }
+            for name in &unsubscribe {
+                subscription.awaited.remove(name);
+                subscription.versions.remove(name);
+                subscription.faults.remove(name);
+                remove(&mut self.spec, kind, name);
+            }
+            subscription.awaited.extend(subscribe.iter().cloned());
+            subscription.names = wanted;
+            let (held, nonce, refused) = (BTreeMap::new(), String::new(), None);
+            requests.push(Request { kind, subscribe, unsubscribe, held, nonce, refused });
+        }
+        requests
+    }
+}
+
+fn is_wildcard(kind: ResourceKind) -> bool {
+    matches!(kind, ResourceKind::Cluster | ResourceKind::Listener)
+}
+
+fn insert(spec: &mut Spec, resource: Resource) {
+    match resource {
+        Resource::Cluster(it) => drop(spec.clusters.insert(it.name.clone(), it)),
+        Resource::Endpoints(it) => drop(spec.endpoints.insert(it.cluster.clone(), it)),
+        Resource::Listener(it) => drop(spec.listeners.insert(it.name.clone(), it)),
+        Resource::Routes(it) => drop(spec.routes.insert(it.name.clone(), it)),
+        Resource::Secret(it) => drop(spec.secrets.insert(it.name.clone(), it)),
+        // Not subscribed to: hosts come inside their route tables.
+        Resource::VirtualHost(_) => {}
+    }
+}
+
+fn remove(spec: &mut Spec, kind: ResourceKind, name: &str) -> bool {
+    match kind {
+        ResourceKind::Cluster => spec.clusters.remove(name).is_some(),
+        ResourceKind::Endpoints => spec.endpoints.remove(name).is_some(),
+        ResourceKind::Listener => spec.listeners.remove(name).is_some(),
+        ResourceKind::Routes => spec.routes.remove(name).is_some(),
+        ResourceKind::Secret => spec.secrets.remove(name).is_some(),
+        ResourceKind::VirtualHost => false,
+    }
+}
+
+fn wanted_endpoints(spec: &Spec) -> BTreeSet<String> {
+    spec.clusters.values().filter(|c| c.discovery == Discovery::Eds).map(|c| c.name.clone()).collect()
+}
+
+fn chains(spec: &Spec) -> impl Iterator<Item = &api::spec::FilterChain> {
+    spec.listeners.values().flat_map(|l: &Arc<_>| l.chains.iter().chain(&l.default_chain))
+}
+
+fn wanted_routes(spec: &Spec) -> BTreeSet<String> {
+    chains(spec)
+        .filter_map(|chain| match &chain.network {
+            Network::Http(http) => match &http.routes {
+                RoutesRef::Named(name) => Some(name.clone()),
+                RoutesRef::Inline(_) => None,
+            },
+            Network::Tcp(_) => None,
+        })
+        .collect()
+}
+
+fn wanted_secrets(spec: &Spec) -> BTreeSet<String> {
+    let mut wanted = BTreeSet::new();
+    let mut add = |certificate: Option<&CertificateRef>, roots: Option<&RootsRef>| {
+        if let Some(CertificateRef::Secret(name)) = certificate {
+            wanted.insert(name.clone());
+        }
+        if let Some(RootsRef::Secret(name)) = roots {
+            wanted.insert(name.clone());
+        }
+    };
+    for tls in chains(spec).filter_map(|chain| chain.tls.as_ref()) {
+        add(Some(&tls.certificate), tls.client_roots.as_ref());
+    }
+    for cluster in spec.clusters.values() {
+        if let UpstreamTls::Auto(ClientTls { certificate, roots, .. })
+        | UpstreamTls::On(ClientTls { certificate, roots, .. }) = &cluster.tls
+        {
+            add(certificate.as_ref(), roots.as_ref());
+        }
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use api::spec::{Balance, Breakers, Cluster, Endpoints, RouteTable, UpstreamHttp};
+
+    use super::*;
+
+    fn cluster(name: &str) -> Resource {
+        Resource::Cluster(Arc::new(Cluster {
+            name: name.into(),
+            discovery: Discovery::Eds,
+            balance: Balance::RoundRobin,
+            connect_timeout: Duration::from_secs(1),
+            breakers: Breakers::default(),
+            outlier: None,
+            tls: UpstreamTls::Off,
+            http: UpstreamHttp::default(),
+            bind_source: None,
+            keepalive: None,
+            service: None,
+            origin: None,
+        }))
+    }
+
+    fn endpoints(name: &str) -> Resource {
+        Resource::Endpoints(Arc::new(Endpoints { cluster: name.into(), localities: Vec::new() }))
+    }
+
+    fn response(kind: ResourceKind, nonce: &str, resources: Vec<(&str, Result<Resource, String>)>) -> Response {
+        let resources = resources
+            .into_iter()
+            .map(|(name, resource)| Received { name: name.into(), version: format!("v-{nonce}"), resource })
+            .collect();
+        Response { kind, nonce: nonce.into(), resources, removed: Vec::new() }
+    }
+
+    #[test]
+    fn a_stream_begins_with_the_wildcards() {
+        let opened = Session::default().open();
+        let kinds: Vec<_> = opened.iter().map(|r| (r.kind, r.subscribe.clone())).collect();
+        assert_eq!(kinds, [(ResourceKind::Cluster, vec!["*".into()]), (ResourceKind::Listener, vec!["*".into()])]);
+    }
+
+    #[test]
+    fn a_cluster_brings_its_endpoints_and_is_acknowledged_once_it_serves() {
+        let mut session = Session::default();
+        session.open();
+        let next = session.on_response(response(ResourceKind::Cluster, "1", vec![("a", Ok(cluster("a")))]));
+        assert_eq!(
+            (next.len(), next[0].kind, next[0].subscribe.clone()),
+            (1, ResourceKind::Endpoints, vec!["a".into()])
+        );
+        assert_eq!(session.awaited(), 1);
+        session.on_response(response(ResourceKind::Endpoints, "2", vec![("a", Ok(endpoints("a")))]));
+        assert_eq!(session.awaited(), 0);
+        let acks = session.served(&[]);
+        assert_eq!(acks.iter().map(|r| r.nonce.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+        assert!(acks.iter().all(|r| r.refused.is_none()));
+        assert!(session.served(&[]).is_empty(), "acknowledged once only");
+    }
+
+    #[test]
+    fn a_bad_resource_is_refused_with_its_reason_and_does_not_stop_a_good_one() {
+        let mut session = Session::default();
+        let mixed = vec![("a", Ok(cluster("a"))), ("b", Err("no such field".to_owned()))];
+        session.on_response(response(ResourceKind::Cluster, "1", mixed));
+        assert!(session.spec().clusters.contains_key("a"));
+        let acks = session.served(&[(ResourceKind::Cluster, "a".into(), "cannot be built".into())]);
+        assert_eq!(acks[0].refused.as_deref(), Some("b: no such field; a: cannot be built"));
+    }
+
+    #[test]
+    fn what_was_held_before_a_lost_stream_is_kept_and_named() {
+        let mut session = Session::default();
+        session.open();
+        session.on_response(response(ResourceKind::Cluster, "1", vec![("a", Ok(cluster("a")))]));
+        session.on_response(response(ResourceKind::Endpoints, "2", vec![("a", Ok(endpoints("a")))]));
+        let opened = session.open();
+        assert_eq!(opened[0].held["a"], "v-1");
+        assert_eq!(opened[1].held["a"], "v-2");
+        assert!(session.spec().clusters.contains_key("a"));
+        assert!(session.served(&[]).is_empty(), "nonces of the old stream are void");
+    }
+
+    #[test]
+    fn a_removed_cluster_takes_its_endpoints_along() {
+        let mut session = Session::default();
+        session.on_response(response(ResourceKind::Cluster, "1", vec![("a", Ok(cluster("a")))]));
+        session.on_response(response(ResourceKind::Endpoints, "2", vec![("a", Ok(endpoints("a")))]));
+        let gone = Response { removed: vec!["a".into()], ..response(ResourceKind::Cluster, "3", vec![]) };
+        let next = session.on_response(gone);
+        assert_eq!(next[0].unsubscribe, ["a"]);
+        assert!(session.spec().endpoints.is_empty());
+    }
+
+    #[test]
+    fn a_resource_of_the_wrong_type_is_refused() {
+        let mut session = Session::default();
+        let routes =
+            Resource::Routes(Arc::new(RouteTable { name: "a".into(), virtual_hosts: vec![], ignore_port: false }));
+        session.on_response(response(ResourceKind::Cluster, "1", vec![("a", Ok(routes))]));
+        assert!(session.served(&[])[0].refused.is_some());
+        assert!(session.spec().routes.is_empty());
+    }
+}
