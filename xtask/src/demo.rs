@@ -79,7 +79,7 @@ pub(crate) fn down() -> Result<()> {
 }
 
 fn program() -> PathBuf {
-    sh::target().join("release/meshctl")
+    sh::target().join("demo/meshctl")
 }
 
 fn meshctl<const N: usize>(args: [&str; N]) -> sh::Run {

@@ -14,7 +14,7 @@ pub(crate) fn run(dir: &Path) -> Result<()> {
     let bin = dir.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("could not make {}", bin.display()))?;
     for name in ["meshctl", "proxy", "pilot", "citadel", "injector", "samples"] {
-        fs::copy(sh::target().join("release").join(name), bin.join(name))
+        fs::copy(sh::target().join("demo").join(name), bin.join(name))
             .with_context(|| format!("could not copy {name}"))?;
     }
     if !bin.join("istioctl").exists() {

@@ -14,7 +14,7 @@ pub(crate) const PROGRAMS: [&str; 6] = ["meshctl", "proxy", "pilot", "citadel", 
 
 /// Builds the programs as the demo and the whole-mesh tests run them.
 pub(crate) fn build_programs() -> Result<()> {
-    sh::cargo(["build", "--release"]).args(PROGRAMS.iter().flat_map(|package| ["-p", package])).run()
+    sh::cargo(["build", "--profile", "demo"]).args(PROGRAMS.iter().flat_map(|package| ["-p", package])).run()
 }
 
 /// Runs all tests, or the whole-mesh tests that a filter names.
@@ -30,7 +30,7 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
     let tested = sh::cargo(["test", "-p", "e2e"])
         .args(filter)
         .args(["--", "--test-threads=1"])
-        .env("FERROMESH_BIN", target.join("release"))
+        .env("FERROMESH_BIN", target.join("demo"))
         .env("FERROMESH_NOT_RUN", &missing)
         .run();
     let not_run = fs::read_to_string(&missing).context("the list of tests not run is gone")?;
