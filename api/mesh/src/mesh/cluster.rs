@@ -90,9 +90,16 @@ impl<'m> ClusterInputs<'m> {
         hash_of(&(self.service.version(), rule, addresses, identity, expected, mesh.config.version()))
     }
 
-    /// Version of the endpoints.
-    pub(crate) fn endpoints_version(&self) -> u64 {
-        hash_of(&(self.service.version(), self.rule.map(Shared::version), self.endpoints.map(|known| known.version)))
+    /// Version of the endpoints, or of those of a subset.
+    pub(crate) fn endpoints_version(&self, key: &ClusterKey) -> u64 {
+        let chosen = key.subset.as_ref().map(|subset| {
+            let labels = subset_labels(self.rule, subset).map(|(_, labels)| labels);
+            labels.zip(self.endpoints).map(|(labels, known)| known.version_of(labels))
+        });
+        match chosen {
+            Some(part) => hash_of(&(self.service.version(), part)),
+            None => hash_of(&(self.service.version(), self.endpoints.map(|known| known.version))),
+        }
     }
 }
 

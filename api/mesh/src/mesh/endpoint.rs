@@ -50,6 +50,13 @@ impl ServiceEndpoints {
         }
     }
 
+    /// Version of the addresses that have these labels.
+    pub(crate) fn version_of(&self, labels: &Labels) -> u64 {
+        let chosen: Vec<&ServiceEndpoint> =
+            self.endpoints.iter().filter(|endpoint| selects(labels, &endpoint.labels)).collect();
+        hash_of(&chosen)
+    }
+
     /// Version of what clusters depend on: who answers, not where.
     pub(crate) fn identity_version(&self) -> u64 {
         hash_of(&(&self.accounts, self.all_mtls))

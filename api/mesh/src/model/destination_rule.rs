@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use api::{
-    note::Notes,
+    note::{Notes, Severity},
     spec::{Balance, CertificateRef, ClientTls, Keepalive, Outlier, RootsRef},
 };
 
@@ -302,6 +302,14 @@ fn tls(judge: &mut Judge<'_>, path: &str, raw: &raw::ClientTls) -> Option<Policy
             Some(PolicyTls::Mesh { subject_alt_names: subject_alt_names.clone(), sni })
         }
         mode @ (raw::ClientTlsMode::Simple | raw::ClientTlsMode::Mutual) => {
+            if roots.is_none() && set(credential_name).is_none() && *insecure_skip_verify != Some(true) {
+                let code = if mode == raw::ClientTlsMode::Simple { "IST0128" } else { "IST0129" };
+                let text = format!(
+                    "TLS mode is {} but no caCertificates are set: the machine's own roots decide whom to trust",
+                    mode.as_str()
+                );
+                judge.coded(Severity::Warn, code, format!("{path}.caCertificates"), text);
+            }
             let certificate = match (mode, chain, key) {
                 (raw::ClientTlsMode::Mutual, Some(chain), Some(key)) => Some(CertificateRef::Files { chain, key }),
                 (raw::ClientTlsMode::Mutual, chain, key) => {

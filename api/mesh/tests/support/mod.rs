@@ -18,13 +18,13 @@ use api_mesh::{
 use serde_json::Value;
 
 #[allow(clippy::disallowed_methods, reason = "tests are told by the environment where the public data is")]
-pub fn shared() -> PathBuf {
+pub(crate) fn shared() -> PathBuf {
     std::env::var_os("FERROMESH_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from)
 }
 
 /// The documents of a YAML text.
-pub fn documents(text: &str) -> Vec<Value> {
+pub(crate) fn documents(text: &str) -> Vec<Value> {
     let mut documents = Vec::new();
     let mut document = String::new();
     for line in text.lines().chain(["---"]) {
@@ -43,11 +43,11 @@ pub fn documents(text: &str) -> Vec<Value> {
 }
 
 /// Reads the objects of a YAML text that are of kinds we know; objects without a namespace are in `default`.
-pub fn objects(text: &str) -> Vec<Stored> {
+pub(crate) fn objects(text: &str) -> Vec<Stored> {
     documents(text).into_iter().filter_map(|value| object(value).ok()).collect()
 }
 
-pub fn object(mut value: Value) -> Result<Stored, api_mesh::object::ObjectError> {
+pub(crate) fn object(mut value: Value) -> Result<Stored, api_mesh::object::ObjectError> {
     let cluster_wide = ["Node", "Namespace"].contains(&value["kind"].as_str().unwrap_or_default());
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
         && !cluster_wide
@@ -57,7 +57,7 @@ pub fn object(mut value: Value) -> Result<Stored, api_mesh::object::ObjectError>
     from_json(value, Strictness::Report).map(|(stored, _)| stored)
 }
 
-pub fn catalog(objects: &[Stored]) -> Catalog {
+pub(crate) fn catalog(objects: &[Stored]) -> Catalog {
     let mut catalog = Catalog::new(Settings::default());
     for object in objects {
         catalog.apply(object);
@@ -65,11 +65,11 @@ pub fn catalog(objects: &[Stored]) -> Catalog {
     catalog
 }
 
-pub fn resolve(text: &str) -> (Mesh, Notes) {
+pub(crate) fn resolve(text: &str) -> (Mesh, Notes) {
     mesh::resolve(&catalog(&objects(text)))
 }
 
-pub fn node(kind: ProxyKind, name: &str, namespace: &str, address: &str, labels: &[(&str, &str)]) -> Node {
+pub(crate) fn node(kind: ProxyKind, name: &str, namespace: &str, address: &str, labels: &[(&str, &str)]) -> Node {
     Node {
         kind,
         id: format!("{name}.{namespace}"),
@@ -87,13 +87,13 @@ pub fn node(kind: ProxyKind, name: &str, namespace: &str, address: &str, labels:
     }
 }
 
-pub fn sidecar(labels: &[(&str, &str)]) -> Node {
+pub(crate) fn sidecar(labels: &[(&str, &str)]) -> Node {
     node(ProxyKind::Sidecar, "pod", "default", "198.18.0.99", labels)
 }
 
 /// Compares a text with a golden file; `BLESS=1` writes it anew.
 #[allow(clippy::disallowed_methods, reason = "blessing is asked for by the environment")]
-pub fn golden(name: &str, found: &str) {
+pub(crate) fn golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
     if std::env::var_os("BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

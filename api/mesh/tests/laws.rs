@@ -1,0 +1,132 @@
+//! Laws that hold for every mesh, tried on meshes put together at random.
+//!
+//! Never here: examples (`golden.rs`, `rules.rs`).
+//! Called by `cargo test`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use api::spec::{Node, ProxyKind, ResourceKind};
+use api_mesh::{
+    mesh::{self, Key, Mesh},
+    model::{Catalog, Change, Settings},
+    object::Stored,
+};
+use proptest::prelude::*;
+use support::{catalog, node, objects};
+
+/// Objects that mean something to one another, of which a mesh takes any.
+const PARTS: &str = include_str!("../testdata/parts.yaml");
+
+fn parts() -> Vec<Stored> {
+    objects(PARTS)
+}
+
+fn nodes() -> Vec<Node> {
+    let gateway = [("istio", "ingressgateway")];
+    let mut proxyless = node(ProxyKind::Sidecar, "grpc", "default", "198.18.0.40", &[]);
+    proxyless.proxyless = true;
+    vec![
+        node(ProxyKind::Sidecar, "a-1", "default", "198.18.0.1", &[("app", "a"), ("version", "v1")]),
+        node(ProxyKind::Sidecar, "b-1", "other", "198.18.0.3", &[("app", "b")]),
+        node(ProxyKind::Gateway, "gw", "istio-system", "198.18.0.9", &gateway),
+        proxyless,
+    ]
+}
+
+/// Every resource of every proxy, with its version.
+fn everything(mesh: &Mesh) -> BTreeMap<(usize, Key), (u64, String)> {
+    let mut all = BTreeMap::new();
+    for (index, node) in nodes().iter().enumerate() {
+        for key in mesh::view(mesh, node).iter() {
+            let built = format!("{:?}", mesh::build(mesh, key));
+            all.insert((index, key.clone()), (mesh.version_of(key), built));
+        }
+    }
+    all
+}
+
+fn some_parts() -> impl Strategy<Value = Vec<Stored>> {
+    let all = parts();
+    let count = all.len();
+    (proptest::collection::vec(any::<bool>(), count), Just(all)).prop_map(|(chosen, all)| {
+        all.into_iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(part, _)| part).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_order_of_objects_does_not_matter(parts in some_parts().prop_flat_map(|parts| (Just(parts.clone()), Just(parts).prop_shuffle()))) {
+        let (one, other) = parts;
+        let ((one, one_notes), (other, other_notes)) = (mesh::resolve(&catalog(&one)), mesh::resolve(&catalog(&other)));
+        prop_assert_eq!(everything(&one), everything(&other));
+        prop_assert_eq!(one_notes, other_notes);
+    }
+
+    #[test]
+    fn what_is_deleted_leaves_nothing(parts in some_parts(), gone in some_parts()) {
+        let mut churned = catalog(&parts);
+        for object in &gone {
+            churned.apply(object);
+        }
+        for object in &gone {
+            churned.delete(&object.reference());
+        }
+        let kept: Vec<Stored> = parts.into_iter().filter(|part| !gone.contains(part)).collect();
+        prop_assert_eq!(everything(&mesh::resolve(&churned).0), everything(&mesh::resolve(&catalog(&kept)).0));
+    }
+
+    #[test]
+    fn equal_versions_build_equal_resources(before in some_parts(), after in some_parts()) {
+        let (before, after) = (everything(&mesh::resolve(&catalog(&before)).0), everything(&mesh::resolve(&catalog(&after)).0));
+        for (key, (version, built)) in &before {
+            if let Some((other, rebuilt)) = after.get(key) && version == other {
+                prop_assert_eq!(built, rebuilt, "{:?}", key);
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_lane_leads_to_the_same_mesh(parts in some_parts(), more in some_parts()) {
+        let mut catalog = catalog(&parts);
+        let mut mesh = mesh::resolve(&catalog).0;
+        for object in &more {
+            match catalog.apply(object) {
+                Change::Nothing => {}
+                Change::Endpoints(services) => mesh = mesh.with_endpoints(&catalog, &services),
+                Change::Everything => mesh = mesh::resolve(&catalog).0,
+            }
+        }
+        prop_assert_eq!(everything(&mesh), everything(&mesh::resolve(&catalog).0));
+    }
+}
+
+#[test]
+fn one_endpoint_changes_one_resource() {
+    let mut catalog = Catalog::new(Settings::default());
+    for object in parts() {
+        catalog.apply(&object);
+    }
+    let before = mesh::resolve(&catalog).0;
+    let slice = objects(PARTS).into_iter().find(|part| part.reference().name == "a-slice").unwrap();
+    let Stored::EndpointSlice(slice) = slice else { panic!("a slice") };
+    let mut slice = (*slice).clone();
+    slice.endpoints[1].addresses = vec!["198.18.0.77".to_owned()];
+    let Change::Endpoints(services) = catalog.apply(&Stored::from(slice)) else { panic!("endpoints only") };
+    let after = before.with_endpoints(&catalog, &services);
+    let sidecar = &nodes()[1];
+    let changed: Vec<String> = mesh::view(&after, sidecar)
+        .iter()
+        .filter(|key| before.version_of(key) != after.version_of(key))
+        .map(|key| format!("{:?} {}", key.kind(), key.name()))
+        .collect();
+    let expected = |name: &str| format!("{:?} {name}", ResourceKind::Endpoints);
+    assert_eq!(
+        changed,
+        [expected("outbound|80|v1|a.default.svc.cluster.local"), expected("outbound|80||a.default.svc.cluster.local")]
+    );
+}
