@@ -27,9 +27,12 @@ pub(crate) fn shares_port_table(service: &Service, port: &ServicePort) -> bool {
 /// Port that hosts of VirtualServices are served on where no service of that host is known.
 const UNKNOWN_HOSTS_PORT: u16 = 80;
 
+/// A service, and the VirtualService that speaks for it.
+type Routed<'m> = (&'m Shared<Service>, Option<&'m Shared<VirtualService>>);
+
 /// The services and VirtualServices of a port, as a namespace sees them.
 struct PortInputs<'m> {
-    services: Vec<(&'m Shared<Service>, &'m ServicePort, Option<&'m Shared<VirtualService>>)>,
+    services: Vec<Routed<'m>>,
     /// Hosts of VirtualServices that no service has.
     others: Vec<(&'m str, &'m Shared<VirtualService>)>,
 }
@@ -41,8 +44,8 @@ impl<'m> PortInputs<'m> {
             .services
             .on_port(number, namespace)
             .filter_map(|service| {
-                let port = service.port(number).filter(|port| shares_port_table(service, port))?;
-                Some((service, port, mesh.routing.for_host(&service.id.host, namespace)))
+                service.port(number).filter(|port| shares_port_table(service, port))?;
+                Some((service, mesh.routing.for_host(&service.id.host, namespace)))
             })
             .collect();
         let others = if number == UNKNOWN_HOSTS_PORT {
@@ -70,14 +73,14 @@ fn covers(wildcard: &str, host: &str) -> bool {
 pub(crate) fn port_version(mesh: &Mesh, scope: &Scope, port: u16) -> u64 {
     let mut hash = DefaultHasher::new();
     let inputs = PortInputs::of(mesh, scope, port);
-    for (service, _, routing) in &inputs.services {
+    for (service, routing) in &inputs.services {
         service.version().hash(&mut hash);
         routing.map(Shared::version).hash(&mut hash);
     }
     for (host, routing) in &inputs.others {
         (host, routing.version()).hash(&mut hash);
     }
-    let routings = inputs.services.iter().filter_map(|(.., routing)| *routing);
+    let routings = inputs.services.iter().filter_map(|(_, routing)| *routing);
     for routing in routings.chain(inputs.others.iter().map(|(_, routing)| *routing)) {
         http_route::destinations_version(mesh, routing, scope, &mut hash);
     }
@@ -96,7 +99,7 @@ pub(crate) fn port_table(mesh: &Mesh, scope: &Scope, port: u16, name: &str) -> R
             hosts.push(Arc::new(VirtualHost { name, domains, routes }));
         }
     };
-    for (service, _, routing) in &inputs.services {
+    for (service, routing) in &inputs.services {
         let routes = service_routes(mesh, scope, service, *routing, port);
         add(format!("{}:{port}", service.id.host), domains(mesh, service, scope), routes);
     }
@@ -188,11 +191,7 @@ fn host_domains(mesh: &Mesh, host: &str, scope: &Scope) -> Vec<String> {
 }
 
 /// The service of a table of its own, and the VirtualService that speaks for it.
-fn one<'m>(
-    mesh: &'m Mesh,
-    scope: &Scope,
-    id: &crate::model::ServiceId,
-) -> Option<(&'m Shared<Service>, Option<&'m Shared<VirtualService>>)> {
+fn one<'m>(mesh: &'m Mesh, scope: &Scope, id: &crate::model::ServiceId) -> Option<Routed<'m>> {
     Some((mesh.services.get(id)?, mesh.routing.for_host(&id.host, &scope.namespace)))
 }
 

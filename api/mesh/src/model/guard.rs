@@ -106,7 +106,7 @@ pub(crate) fn traffic_extension(object: &Object<extensions::TrafficExtension>, n
 /// The certificate and key of a Secret, under the names that Kubernetes or Istio give them; none where there are none.
 pub(crate) fn tls_secret(object: &core::Secret, notes: &mut Notes) -> Option<TlsSecret> {
     let meta = Meta::of("Secret", &object.metadata);
-    let mut judge = Judge::new(meta.object.clone(), notes);
+    let mut judge = Judge::new(meta.object, notes);
     for (chain, key) in [("tls.crt", "tls.key"), ("cert", "key")] {
         let mut read = |name: &str| {
             if let Some(plain) = object.string_data.get(name) {

@@ -9,7 +9,6 @@ use api::{
     name::{Host, Port},
     spec::HeaderOps,
 };
-use regex::Regex;
 
 use super::base::{Judge, Labels};
 use crate::object;
@@ -27,15 +26,7 @@ pub(crate) fn regex(judge: &mut Judge<'_>, path: &str, text: &str) -> Option<Str
         judge.error(path, format!("a regular expression must not be longer than {REGEX_BYTES_MAX} bytes"));
         return None;
     }
-    match Regex::new(text) {
-        Ok(_) => Some(text.to_owned()),
-        Err(error) => {
-            let reason = error.to_string();
-            let last = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            judge.error(path, format!("{text:?} is not a regular expression: {last}"));
-            None
-        }
-    }
+    judge.read(path, api::pattern::whole(text)).map(|_| text.to_owned())
 }
 
 /// A duration that is not negative, in whole milliseconds.
