@@ -13,7 +13,7 @@ use api_mesh::object::{Kind, ObjectError, Stored};
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub use cluster::Selection;
-pub use folder::{FolderError, read_folder};
+pub use folder::{FolderError, Placed, read_folder};
 
 /// Events that wait to be taken; a source that is not read stops reading.
 const WAITING: usize = 1_024;
@@ -77,7 +77,7 @@ impl Source {
     /// The folder cannot be watched.
     pub fn folder(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
         let (sender, events) = mpsc::channel(WAITING);
-        Ok(Self { events, _tasks: folder::watch(path.into(), sender)? })
+        Ok(Self { events, _tasks: folder::watch(&path.into(), sender)? })
     }
 
     /// The next event; none when the source has ended.

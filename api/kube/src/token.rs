@@ -65,7 +65,7 @@ fn read(answer: TokenReview, audience: &str) -> Result<Holder, TokenError> {
 mod tests {
     use super::*;
 
-    fn answer(status: serde_json::Value) -> Result<Holder, TokenError> {
+    fn answer(status: &serde_json::Value) -> Result<Holder, TokenError> {
         let review = serde_json::json!({ "metadata": {}, "spec": {}, "status": status });
         read(serde_json::from_value(review).unwrap(), "istio-ca")
     }
@@ -79,14 +79,14 @@ mod tests {
         let good = serde_json::json!({ "authenticated": true, "user": user, "audiences": ["istio-ca"] });
         let holder =
             Holder { namespace: "shop".into(), service_account: "reviews".into(), pod: Some("reviews-1".into()) };
-        assert_eq!(answer(good).unwrap(), holder);
+        assert_eq!(answer(&good).unwrap(), holder);
         for bad in [
             serde_json::json!({ "authenticated": false, "error": "expired" }),
             serde_json::json!({ "authenticated": true, "user": user }),
             serde_json::json!({ "authenticated": true, "user": user, "audiences": ["kubernetes"] }),
             serde_json::json!({ "authenticated": true, "user": { "username": "admin" }, "audiences": ["istio-ca"] }),
         ] {
-            assert!(answer(bad.clone()).is_err(), "{bad}");
+            assert!(answer(&bad).is_err(), "{bad}");
         }
     }
 }

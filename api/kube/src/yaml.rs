@@ -80,9 +80,8 @@ pub fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     let mut found = Vec::new();
     for (from, part) in split(text).iter().filter(|(_, part)| !is_blank(part)) {
         let document = one(*from, part)?;
-        match document.value {
-            Value::Null => {}
-            value => found.extend(items(value).into_iter().map(|value| Document { line: document.line, value })),
+        if !document.value.is_null() {
+            found.extend(items(document.value).into_iter().map(|value| Document { line: document.line, value }));
         }
     }
     Ok(found)

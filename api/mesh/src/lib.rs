@@ -9,3 +9,5 @@ pub mod object;
 pub mod model;
 
 pub mod mesh;
+
+pub mod inject;

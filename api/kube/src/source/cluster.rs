@@ -226,10 +226,7 @@ fn key(object: &DynamicObject) -> Key {
 fn value(kind: Kind, object: DynamicObject) -> Value {
     let DynamicObject { types: _, mut metadata, data } = object;
     metadata.managed_fields = None;
-    let mut whole = match data {
-        Value::Object(fields) => fields,
-        _ => serde_json::Map::new(),
-    };
+    let mut whole = if let Value::Object(fields) = data { fields } else { serde_json::Map::new() };
     whole.insert("apiVersion".into(), kind.api_version().into());
     whole.insert("kind".into(), kind.name().into());
     whole.insert("metadata".into(), serde_json::to_value(metadata).unwrap_or_default());

@@ -44,6 +44,9 @@ pub enum FolderError {
     },
 }
 
+/// An object and where it stands.
+pub type Placed = (Place, Stored);
+
 /// What one file holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Sheet {
@@ -134,7 +137,7 @@ fn with_namespace(mut value: Value) -> Value {
 ///
 /// # Errors
 /// The folder cannot be listed.
-pub fn read_folder(path: &Path) -> Result<(Vec<(Place, Stored)>, Vec<Problem>), FolderError> {
+pub fn read_folder(path: &Path) -> Result<(Vec<Placed>, Vec<Problem>), FolderError> {
     let mut state = State { path: path.to_owned(), ..State::default() };
     state.read()?;
     let (objects, problems) = state.whole();
@@ -209,8 +212,8 @@ impl State {
     }
 }
 
-pub(super) fn watch(path: PathBuf, events: mpsc::Sender<Event>) -> Result<JoinSet<()>, FolderError> {
-    let failed = |source| FolderError::Watch { path: path.clone(), source };
+pub(super) fn watch(path: &Path, events: mpsc::Sender<Event>) -> Result<JoinSet<()>, FolderError> {
+    let failed = |source| FolderError::Watch { path: path.to_owned(), source };
     let (changed, mut changes) = mpsc::channel::<()>(1);
     let mut watcher = notify::recommended_watcher(move |outcome: notify::Result<notify::Event>| {
         let matters = match &outcome {
@@ -221,8 +224,8 @@ pub(super) fn watch(path: PathBuf, events: mpsc::Sender<Event>) -> Result<JoinSe
         if matters && changed.try_send(()).is_err() {}
     })
     .map_err(failed)?;
-    watcher.watch(&path, RecursiveMode::Recursive).map_err(failed)?;
-    let mut state = State { path: path.clone(), ..State::default() };
+    watcher.watch(path, RecursiveMode::Recursive).map_err(failed)?;
+    let mut state = State { path: path.to_owned(), ..State::default() };
     state.read()?;
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {

@@ -1,0 +1,281 @@
+//! One Pod: reads what it asks, builds the proxy, and puts both together.
+//!
+//! Never here: the containers themselves (`sidecar`, `gateway`), probes, or whether (`decide`). Called by [`super::inject`].
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    InjectConfig, InjectError, Injected, Owner, Placement, STATUS, annotations::Asked, gateway, overrides, probes,
+    sidecar,
+};
+
+/// Name of the proxy's container.
+pub(super) const PROXY: &str = "istio-proxy";
+/// Name of the container that sets up capture.
+pub(super) const INIT: &str = "istio-init";
+
+/// `metadata.labels` or `metadata.annotations` as texts.
+pub(super) fn texts(pod: &Value, field: &str) -> BTreeMap<String, String> {
+    let map = pod.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_object);
+    let entry = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    map.into_iter().flatten().filter_map(entry).collect()
+}
+
+/// The Pod's workload: a ReplicaSet's Deployment, a Job's CronJob, else the owner, else the Pod itself.
+pub(super) fn owner(pod: &Value, labels: &BTreeMap<String, String>) -> Owner {
+    let metadata = &pod["metadata"];
+    let references = metadata["ownerReferences"].as_array().into_iter().flatten();
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    let Some(found) = references.into_iter().find(|reference| reference["controller"] == true) else {
+        let name = match text(metadata, "name") {
+            empty if empty.is_empty() => text(metadata, "generateName").trim_end_matches('-').to_owned(),
+            name => name,
+        };
+        return Owner { api_version: "v1".into(), kind: "Pod".into(), name };
+    };
+    let (api_version, kind, name) = (text(found, "apiVersion"), text(found, "kind"), text(found, "name"));
+    if kind == "ReplicaSet"
+        && let Some(hash) = labels.get("pod-template-hash")
+        && let Some(deployment) = name.strip_suffix(hash.as_str()).and_then(|rest| rest.strip_suffix('-'))
+    {
+        return Owner { api_version, kind: "Deployment".into(), name: deployment.to_owned() };
+    }
+    if kind == "Job"
+        && let Some((cron, number)) = name.rsplit_once('-')
+        && (8..=11).contains(&number.len())
+        && number.bytes().all(|b| b.is_ascii_digit())
+    {
+        return Owner { api_version, kind: "CronJob".into(), name: cron.to_owned() };
+    }
+    Owner { api_version, kind, name }
+}
+
+/// Everything the proxy's containers are made from.
+pub(super) struct Making<'a> {
+    pub(super) config: &'a InjectConfig,
+    pub(super) placement: &'a Placement,
+    pub(super) asked: &'a Asked,
+    pub(super) owner: Owner,
+    /// The application's containers, and those init containers that stay.
+    pub(super) applications: Vec<Value>,
+    pub(super) labels: &'a BTreeMap<String, String>,
+    pub(super) annotations: &'a BTreeMap<String, String>,
+}
+
+/// Containers of a list, without those of ours; ours are given back apart.
+fn take_containers(spec: &mut Map<String, Value>, field: &str) -> Result<(Vec<Value>, Vec<Value>), InjectError> {
+    let list = match spec.remove(field) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(InjectError::Shape { field: "spec.containers" }),
+    };
+    Ok(list.into_iter().partition(|container| container["name"] != PROXY && container["name"] != INIT))
+}
+
+fn stays(container: &Value) -> bool {
+    container["restartPolicy"] == "Always"
+}
+
+fn by_name(mine: &[Value], name: &str) -> Option<Value> {
+    mine.iter().find(|container| container["name"] == name).cloned()
+}
+
+/// What a template adds.
+pub(super) struct Added {
+    pub(super) proxy: Value,
+    pub(super) init: Option<Value>,
+    pub(super) volumes: Vec<Value>,
+    pub(super) security: Option<Value>,
+}
+
+pub(super) fn inject(pod: &Value, placement: &Placement, config: &InjectConfig) -> Result<Injected, InjectError> {
+    let mut pod = pod.clone();
+    let (labels, annotations) = (texts(&pod, "labels"), texts(&pod, "annotations"));
+    let asked = Asked::read(&annotations, config)?;
+    let owner = placement.owner.clone().unwrap_or_else(|| owner(&pod, &labels));
+    let spec = pod.get_mut("spec").and_then(Value::as_object_mut).ok_or(InjectError::Shape { field: "spec" })?;
+    let (mut containers, mine) = take_containers(spec, "containers")?;
+    let (mut inits, init_mine) = take_containers(spec, "initContainers")?;
+    let applications: Vec<Value> =
+        inits.iter().filter(|container| stays(container)).chain(&containers).cloned().collect();
+    let making =
+        Making { config, placement, asked: &asked, owner, applications, labels: &labels, annotations: &annotations };
+
+    let is_gateway = match asked.templates.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["sidecar"] => false,
+        ["gateway"] => true,
+        other => {
+            let name = other.iter().find(|name| !["sidecar", "gateway"].contains(name)).copied().unwrap_or_default();
+            return Err(InjectError::Template { name: name.to_owned() });
+        }
+    };
+    let Added { mut proxy, mut init, volumes, security } =
+        if is_gateway { gateway::make(&making) } else { sidecar::make(&making) };
+
+    if !is_gateway && asked.rewrite_probes && asked.status_port != 0 {
+        let kept = probes::rewrite(&mut inits, &mut containers, asked.status_port);
+        if !kept.is_empty() {
+            sidecar::push_env(&mut proxy, "ISTIO_KUBE_APP_PROBERS", &Value::Object(kept).to_string());
+        }
+    }
+    let mut saved = Map::new();
+    for (field, list) in [("containers", &mine), ("initContainers", &init_mine)] {
+        let list: Vec<Value> = list.iter().map(overrides::to_save).collect();
+        if !list.is_empty() {
+            saved.insert(field.to_owned(), Value::Array(list));
+        }
+    }
+    if let Some(own) = by_name(&mine, PROXY).or_else(|| by_name(&init_mine, PROXY)) {
+        overrides::apply(&mut proxy, &own);
+    }
+    if let (Some(made), Some(own)) = (&mut init, by_name(&init_mine, INIT)) {
+        overrides::apply(made, &own);
+    }
+
+    let native = asked.native && !is_gateway;
+    let mut status = Map::new();
+    let names = |list: &[&str]| if list.is_empty() { Value::Null } else { json!(list) };
+    let mut added_inits: Vec<&str> = if init.is_some() { vec![INIT] } else { vec![] };
+    if native {
+        added_inits.push(PROXY);
+        proxy["restartPolicy"] = json!("Always");
+        // First, so that the application's own init containers have the mesh.
+        inits.insert(0, proxy);
+        if let Some(init) = init {
+            inits.insert(0, init);
+        }
+    } else {
+        // Last, so that the application's init containers, which start before the proxy, reach the network.
+        inits.extend(init);
+        if asked.hold_application && !is_gateway {
+            containers.insert(0, proxy);
+        } else {
+            containers.push(proxy);
+        }
+    }
+    status.insert("initContainers".into(), names(&added_inits));
+    status.insert("containers".into(), if native { Value::Null } else { json!([PROXY]) });
+    let volume_names: Vec<&str> = volumes.iter().filter_map(|volume| volume["name"].as_str()).collect();
+    status.insert("volumes".into(), json!(volume_names));
+    let secrets: Vec<Value> = config.pull_secrets.iter().map(|name| json!({ "name": name })).collect();
+    status.insert("imagePullSecrets".into(), if secrets.is_empty() { Value::Null } else { json!(config.pull_secrets) });
+    status.insert("revision".into(), json!(config.revision));
+
+    spec.insert("containers".into(), Value::Array(containers));
+    if !inits.is_empty() {
+        spec.insert("initContainers".into(), Value::Array(inits));
+    }
+    extend(spec, "volumes", volumes);
+    extend(spec, "imagePullSecrets", secrets);
+    if let Some(security) = security
+        && !spec.contains_key("securityContext")
+    {
+        spec.insert("securityContext".into(), security);
+    }
+
+    let first = making.applications.iter().rfind(|container| !stays(container)).or(making.applications.last());
+    let first =
+        pod["spec"]["containers"].as_array().into_iter().flatten().find(|c| c["name"] != PROXY).or(first).cloned();
+    let mut notes = asked.notes.clone();
+    let mut wanted = BTreeMap::new();
+    wanted.insert("istio.io/rev".to_owned(), config.revision.clone());
+    if let Some(name) = first.as_ref().and_then(|container| container["name"].as_str()) {
+        for name_of in ["kubectl.kubernetes.io/default-container", "kubectl.kubernetes.io/default-logs-container"] {
+            if !annotations.contains_key(name_of) {
+                wanted.insert(name_of.to_owned(), name.to_owned());
+            }
+        }
+    }
+    // Both spellings are in use.
+    let unwanted = ["prometheus.io/scrape", "prometheus.io.scrape"]
+        .iter()
+        .any(|name| annotations.get(*name).is_some_and(|value| value == "false"));
+    if asked.prometheus_merge && !unwanted {
+        let port = config.status_port_of_metrics();
+        wanted.insert("prometheus.io/scrape".into(), "true".into());
+        wanted.insert("prometheus.io/port".into(), port.to_string());
+        wanted.insert("prometheus.io/path".into(), "/stats/prometheus".into());
+    }
+    wanted.extend(config.injected_annotations.clone());
+    if !saved.is_empty() {
+        wanted.insert("proxy.istio.io/overrides".into(), Value::Object(saved).to_string());
+    }
+    wanted.insert(STATUS.into(), Value::Object(status).to_string());
+    set_texts(&mut pod, "annotations", &wanted, true)?;
+    if let Some(map) = pod["metadata"]["annotations"].as_object_mut()
+        && asked.prometheus_merge
+    {
+        // The proxy has them; a scraper must not go past it.
+        map.remove("prometheus.istio.io/scrape-targets");
+    }
+    let mut wanted = pod_labels(&making);
+    if is_gateway {
+        // A gateway is no server of mesh mTLS by itself.
+        wanted.remove("security.istio.io/tlsMode");
+    }
+    set_texts(&mut pod, "labels", &wanted, false)?;
+    notes.sort();
+    Ok(Injected { object: pod, notes })
+}
+
+fn extend(spec: &mut Map<String, Value>, field: &str, more: Vec<Value>) {
+    if more.is_empty() {
+        return;
+    }
+    let list = spec.entry(field).or_insert_with(|| json!([]));
+    if !list.is_array() {
+        *list = json!([]);
+    }
+    if let Some(list) = list.as_array_mut() {
+        // One of the same name is the user's own.
+        let new: Vec<Value> =
+            more.into_iter().filter(|item| !list.iter().any(|old| old["name"] == item["name"])).collect();
+        list.splice(0..0, new);
+    }
+}
+
+/// Labels that the mesh knows a workload by; the user's own stay.
+fn pod_labels(making: &Making<'_>) -> BTreeMap<String, String> {
+    let first = |names: &[&str], last: &str| {
+        let found = names.iter().find_map(|name| making.labels.get(*name));
+        found.cloned().unwrap_or_else(|| last.to_owned())
+    };
+    let mut labels: BTreeMap<String, String> = [
+        ("security.istio.io/tlsMode", "istio".to_owned()),
+        ("service.istio.io/canonical-name", first(&["app.kubernetes.io/name", "app"], &making.owner.name)),
+        ("service.istio.io/canonical-revision", first(&["app.kubernetes.io/version", "version"], "latest")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if !making.config.network.is_empty() {
+        labels.insert("topology.istio.io/network".into(), making.config.network.clone());
+    }
+    labels
+}
+
+fn set_texts(
+    pod: &mut Value,
+    field: &str,
+    wanted: &BTreeMap<String, String>,
+    replace: bool,
+) -> Result<(), InjectError> {
+    let pod = pod.as_object_mut().ok_or(InjectError::Shape { field: "object" })?;
+    let metadata = pod.entry("metadata").or_insert_with(|| json!({}));
+    if metadata.is_null() {
+        *metadata = json!({});
+    }
+    let metadata = metadata.as_object_mut().ok_or(InjectError::Shape { field: "metadata" })?;
+    let map = metadata.entry(field).or_insert_with(|| json!({}));
+    if map.is_null() {
+        *map = json!({});
+    }
+    let map = map.as_object_mut().ok_or(InjectError::Shape { field: "metadata.labels or annotations" })?;
+    for (name, value) in wanted {
+        if replace || !map.contains_key(name) {
+            map.insert(name.clone(), value.clone().into());
+        }
+    }
+    Ok(())
+}
