@@ -1,0 +1,87 @@
+//! What every cluster has from the beginning.
+//!
+//! Never here: what controllers keep up later. Called by `Server::bootstrap`, which may run again.
+
+use bytes::Bytes;
+use http::Request;
+use serde_json::{Value, json};
+
+use crate::auth::roles;
+use crate::core::Core;
+use crate::server::OpenError;
+use crate::{Server, User, object};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+pub(crate) async fn run(server: &Server, core: &Core) -> Result<(), OpenError> {
+    let mut objects = Vec::new();
+    for name in NAMESPACES {
+        objects.push((
+            "/api/v1/namespaces".to_owned(),
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        ));
+    }
+    for role in roles::seed() {
+        let plural = if object::kind(&role) == "ClusterRole" { "clusterroles" } else { "clusterrolebindings" };
+        objects.push((format!("/apis/rbac.authorization.k8s.io/v1/{plural}"), role));
+    }
+    for name in NAMESPACES {
+        let space = format!("/api/v1/namespaces/{name}");
+        objects.push((
+            format!("{space}/serviceaccounts"),
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}}),
+        ));
+        objects.push((
+            format!("{space}/configmaps"),
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "kube-root-ca.crt", "namespace": name, "annotations": {
+                    "kubernetes.io/description": "The certificate to verify the API server with."}},
+                "data": {"ca.crt": core.keys.root()},
+            }),
+        ));
+    }
+    objects.push((
+        "/apis/scheduling.k8s.io/v1/priorityclasses".to_owned(),
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "system-cluster-critical"}, "value": 2_000_000_000}),
+    ));
+    objects.push((
+        "/apis/scheduling.k8s.io/v1/priorityclasses".to_owned(),
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "system-node-critical"}, "value": 2_000_001_000}),
+    ));
+    let address = core.options.kubernetes_address().to_string();
+    objects.push((
+        "/api/v1/namespaces/default/services".to_owned(),
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {"clusterIP": address, "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
+        }),
+    ));
+    for (path, body) in objects {
+        create(server, &path, &body).await?;
+    }
+    Ok(())
+}
+
+async fn create(server: &Server, path: &str, body: &Value) -> Result<(), OpenError> {
+    let failed = |reason: String| OpenError::Bootstrap {
+        object: format!("{} {}", object::kind(body), object::name(body)),
+        reason,
+    };
+    let request = Request::post(format!("{path}?fieldManager=kube-apiserver"))
+        .body(Bytes::from(body.to_string()))
+        .map_err(|error| failed(error.to_string()))?;
+    let response = server.handle(request, User::system("apiserver")).await;
+    if response.status().is_success() || response.status() == http::StatusCode::CONFLICT {
+        return Ok(());
+    }
+    use http_body_util::BodyExt as _;
+    let text = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let status: Value = serde_json::from_slice(&text).unwrap_or_default();
+    // A Service whose name is taken complains about its address first.
+    if object::text(&status, "/message").contains("already allocated") {
+        return Ok(());
+    }
+    Err(failed(object::text(&status, "/message").to_owned()))
+}
