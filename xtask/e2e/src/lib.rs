@@ -7,6 +7,7 @@ pub mod bookinfo;
 pub mod judge;
 pub mod kubectl;
 pub mod load;
+pub mod netns;
 pub mod processes;
 pub mod sandbox;
 pub mod suite;

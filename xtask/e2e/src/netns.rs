@@ -1,0 +1,108 @@
+//! Network namespaces of a test: hosts on one wire, with programs in them, gone when dropped.
+//!
+//! Never here: the host's own network; everything hangs on a bridge in a namespace of its own.
+//! Called by suites that run the mesh without Kubernetes.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::kubectl::Said;
+
+/// Hosts on one wire.
+pub struct Wire {
+    prefix: String,
+    hosts: Vec<String>,
+    programs: Vec<Child>,
+}
+
+fn ip(args: &[&str]) -> Result<()> {
+    Said::of(Command::new("ip").args(args))?.ok().map(drop)
+}
+
+impl Wire {
+    /// A wire without hosts.
+    ///
+    /// # Errors
+    /// This user may not make network namespaces.
+    pub fn new() -> Result<Self> {
+        let prefix = format!("fm{}", std::process::id());
+        let mut wire = Self { prefix, hosts: Vec::new(), programs: Vec::new() };
+        let switch = wire.make("switch")?;
+        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
+        ip(&["-n", &switch, "link", "set", "br0", "up"])?;
+        Ok(wire)
+    }
+
+    fn make(&mut self, name: &str) -> Result<String> {
+        let full = format!("{}-{name}", self.prefix);
+        ip(&["netns", "add", &full])?;
+        self.hosts.push(full.clone());
+        ip(&["-n", &full, "link", "set", "lo", "up"])?;
+        Ok(full)
+    }
+
+    /// Adds a host with this address, in 198.18.0.0/16; everything else is reached over the wire too.
+    ///
+    /// # Errors
+    /// `ip` refuses.
+    pub fn host(&mut self, name: &str, address: &str) -> Result<()> {
+        let switch = format!("{}-switch", self.prefix);
+        let full = self.make(name)?;
+        let port = format!("v{name}");
+        ip(&["-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &full])?;
+        ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"])?;
+        ip(&["-n", &full, "addr", "add", &format!("{address}/16"), "dev", "eth0"])?;
+        ip(&["-n", &full, "link", "set", "eth0", "up"])?;
+        ip(&["-n", &full, "route", "add", "default", "dev", "eth0"])
+    }
+
+    /// A command that runs in a host, as this user id.
+    pub fn command(&self, host: &str, uid: u32, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &format!("{}-{host}", self.prefix)]);
+        if uid != 0 {
+            let id = uid.to_string();
+            command.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all"]);
+        }
+        command.arg(program);
+        command
+    }
+
+    /// Runs a program in a host to its end.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run(&self, host: &str, program: &str, args: &[&str]) -> Result<Said> {
+        Said::of(self.command(host, 0, Path::new(program)).args(args))
+    }
+
+    /// Starts a program that goes on until the wire is dropped; its output goes to a file.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&mut self, mut command: Command, log: &Path) -> Result<()> {
+        let file = std::fs::File::create(log).with_context(|| format!("could not make {}", log.display()))?;
+        let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
+        self.programs.push(child);
+        Ok(())
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for mut child in self.programs.drain(..) {
+            if child.kill().and_then(|()| child.wait()).is_err() {
+                eprintln!("a program is already gone");
+            }
+        }
+        for host in self.hosts.drain(..).rev() {
+            if let Err(error) = ip(&["netns", "del", &host]) {
+                eprintln!("{error:#}");
+            }
+        }
+    }
+}
