@@ -21,6 +21,8 @@ mod request;
 mod run;
 mod table;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod upstream;
 mod worker;
 mod xds;
