@@ -157,3 +157,54 @@ fn analysis_cases() {
     println!("{agree} of {all} cases agree");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Objects of the public samples that admission refuses, and why.
+const SAMPLES: &[&str] = &[
+    // EnvoyFilter is not enforced yet
+    "bookinfo/policy/productpage_envoy_ratelimit.yaml EnvoyFilter/filter-ratelimit-svc.istio-system",
+    "bookinfo/policy/productpage_envoy_ratelimit.yaml EnvoyFilter/filter-ratelimit.istio-system",
+    "ratelimit/local-rate-limit-service.yaml EnvoyFilter/filter-local-ratelimit-svc.istio-system",
+];
+
+#[test]
+fn the_public_samples_are_accepted() {
+    let folder = shared().join("istio/samples");
+    if !folder.is_dir() {
+        println!("not run: {} is absent; set FERROMESH_SHARED", folder.display());
+        return;
+    }
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.clone()];
+    let mut read = 0;
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(at).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for part in text.split("\n---") {
+                let Ok(value) = serde_saphyr::from_str::<Value>(part.trim_start_matches('-')) else { continue };
+                let Ok(stored) = object(value) else { continue };
+                read += 1;
+                let mut notes = Notes::new();
+                parse(&stored, &Settings::default(), &mut notes);
+                let errors: Vec<_> = notes.iter().filter(|note| note.severity == api::note::Severity::Error).collect();
+                if let Some(note) = errors.first() {
+                    let file = path.strip_prefix(&folder).unwrap().display().to_string();
+                    found.insert((format!("{file} {}", stored.reference()), note.to_string()));
+                }
+            }
+        }
+    }
+    assert!(read >= 90, "only {read} objects");
+    let listed = |name: &str| SAMPLES.contains(&name);
+    let surprises: Vec<_> = found.iter().filter(|(name, _)| !listed(name)).collect();
+    assert!(surprises.is_empty(), "{surprises:#?}");
+    let stale: Vec<_> = SAMPLES.iter().filter(|name| !found.iter().any(|(known, _)| known == *name)).collect();
+    assert!(stale.is_empty(), "{stale:#?}");
+}

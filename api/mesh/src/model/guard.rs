@@ -60,7 +60,7 @@ pub(crate) fn peer_authentication(
 fn refused(kind: &str, metadata: &Metadata, selector: Option<&Labels>, refs: bool, notes: &mut Notes) -> Model {
     let meta = Meta::of(kind, metadata);
     let mut judge = Judge::new(meta.object.clone(), notes);
-    judge.error("", format!("not enforced yet: a {kind} is refused rather than ignored; where it is stored, what it selects denies all requests"));
+    judge.error("", format!("not enforced yet: {kind} is refused rather than ignored; where it is stored, what it selects denies all requests"));
     let selector = selector.cloned().unwrap_or_default();
     if refs && selector.is_empty() {
         judge.warn("spec.targetRefs", "not honoured yet: gateways and waypoints of the Gateway API are not served");

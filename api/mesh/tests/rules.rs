@@ -1,0 +1,516 @@
+//! Rules of single kinds and of their meeting, one line a case.
+//!
+//! Never here: whole specs (`golden.rs`), laws (`laws.rs`).
+//! Called by `cargo test`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod support;
+
+use api::{
+    note::{Notes, Severity},
+    spec::{Action, Network, Node, ProxyKind, Spec, Transport, UpstreamTls},
+};
+use api_mesh::{
+    mesh,
+    model::{Catalog, Settings, parse},
+    object::Stored,
+};
+use support::{catalog, documents, node, object, objects, resolve, sidecar};
+
+// ------------------------------------------------------------------------------------------------------- single objects
+
+fn notes(text: &str) -> Vec<String> {
+    let mut notes = Notes::new();
+    for value in documents(text) {
+        match object(value) {
+            Ok(stored) => drop(parse(&stored, &Settings::default(), &mut notes)),
+            Err(error) => return vec![format!("error {error}")],
+        }
+    }
+    let show = |severity| match severity {
+        Severity::Error => "error",
+        Severity::Warn => "warn",
+        Severity::Info => "info",
+    };
+    notes.iter().map(|note| format!("{} {}: {}", show(note.severity), note.path, note.text)).collect()
+}
+
+fn spec_of(kind: &str, spec: &str) -> String {
+    let group = match kind {
+        "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => "security.istio.io/v1",
+        "EnvoyFilter" => "networking.istio.io/v1alpha3",
+        _ => "networking.istio.io/v1",
+    };
+    format!("{{apiVersion: {group}, kind: {kind}, metadata: {{name: x}}, spec: {spec}}}")
+}
+
+/// The object is refused, at that path and for a reason that holds these words.
+fn refused(kind: &str, spec: &str, path: &str, reason: &str) {
+    let found = notes(&spec_of(kind, spec));
+    let hit = found.iter().any(|note| note.starts_with(&format!("error {path}: ")) && note.contains(reason));
+    assert!(hit, "{spec}\n{found:#?}");
+}
+
+/// The object is accepted, with notes that start so, in order.
+fn accepted(kind: &str, spec: &str, expected: &[&str]) {
+    let found = notes(&spec_of(kind, spec));
+    let same = found.len() == expected.len() && found.iter().zip(expected).all(|(note, start)| note.starts_with(start));
+    assert!(same, "{spec}\n{found:#?}");
+}
+
+const TO: &str = "route: [{destination: {host: a}}]";
+
+fn rule(rest: &str) -> String {
+    format!("{{hosts: [a], http: [{{{TO}, {rest}}}]}}")
+}
+
+#[test]
+fn bad_virtual_services_are_refused() {
+    let vs = |spec: &str, path: &str, reason: &str| refused("VirtualService", spec, path, reason);
+    vs("{hosts: [a]}", "spec", "at least one of http");
+    vs("{hosts: ['*'], http: []}", "spec.hosts[0]", "wildcard host *");
+    vs("{hosts: ['a b']}", "spec.hosts[0]", "not a host");
+    vs("{hosts: ['*.a.com', b.a.com]}", "spec.hosts[1]", "duplicate hosts");
+    vs("{hosts: [a], http: [{}]}", "spec.http[0]", "one of route, redirect");
+    vs("{hosts: [a], http: [{route: [{destination: {host: a}, weight: -1}]}]}", "spec.http[0].route[0].weight", "-1");
+    let zero = "{hosts: [a], http: [{route: [{destination: {host: a}, weight: 0}, {destination: {host: b}}]}]}";
+    vs(zero, "spec.http[0].route", "sum to 0");
+    vs(&rule("match: [{uri: {regex: '('}}]"), "spec.http[0].match[0].uri", "regex");
+    vs(&rule("match: [{uri: {prefix: ''}}]"), "spec.http[0].match[0].uri", "empty");
+    vs(
+        &rule("match: [{headers: {'@request.auth.claims.x': {exact: a}}}]"),
+        "spec.http[0].match[0].headers[@request.auth.claims.x]",
+        "not enforced yet",
+    );
+    vs(&rule("timeout: -1s"), "spec.http[0].timeout", "negative");
+    vs(&rule("timeout: 0.5ms"), "spec.http[0].timeout", "millisecond");
+    vs(&rule("retries: {attempts: -1}"), "spec.http[0].retries.attempts", "-1");
+    vs(&rule("retries: {attempts: 0, retryOn: 5xx}"), "spec.http[0].retries", "attempts is 0");
+    vs(&rule("retries: {attempts: 1, retryOn: never}"), "spec.http[0].retries.retryOn", "never");
+    vs(&rule("fault: {abort: {httpStatus: 99}}"), "spec.http[0].fault.abort.httpStatus", "99");
+    vs(&rule("fault: {abort: {grpcStatus: NOPE}}"), "spec.http[0].fault.abort.grpcStatus", "NOPE");
+    vs(
+        &rule("fault: {abort: {httpStatus: 500, percentage: {value: 140}}}"),
+        "spec.http[0].fault.abort.percentage.value",
+        "140",
+    );
+    vs(&rule("fault: {delay: {percentage: {value: 1}}}"), "spec.http[0].fault.delay.fixedDelay", "required");
+    vs(&rule("redirect: {uri: /x}"), "spec.http[0]", "only one of route");
+    vs(&rule("rewrite: {}"), "spec.http[0].rewrite", "at least one");
+    vs(&rule("headers: {request: {set: {'a b': c}}}"), "spec.http[0].headers.request.set[a b]", "header name");
+    vs(&rule("mirror: {host: b}, mirrors: [{destination: {host: c}}]"), "spec.http[0].mirrors", "mirror");
+    vs("{hosts: [a], http: [{redirect: {redirectCode: 300, uri: /}}]}", "spec.http[0].redirect.redirectCode", "300");
+    vs("{hosts: [a], http: [{directResponse: {status: 99}}]}", "spec.http[0].directResponse.status", "99");
+    vs(
+        "{hosts: [a], http: [{route: [{destination: {host: '*'}}]}]}",
+        "spec.http[0].route[0].destination.host",
+        "wildcard",
+    );
+    vs(
+        "{hosts: [a], http: [{route: [{destination: {host: a, port: {number: 70000}}}]}]}",
+        "spec.http[0].route[0].destination.port.number",
+        "70000",
+    );
+    vs("{hosts: [a], gateways: ['a/b/c'], http: []}", "spec.gateways[0]", "not a gateway");
+    vs("{hosts: [a], tcp: [{}]}", "spec.tcp[0].route", "at least one");
+}
+
+#[test]
+fn all_complaints_come_at_once() {
+    let found = notes(&spec_of(
+        "VirtualService",
+        "{hosts: ['a b'], http: [{route: [{destination: {host: a}, weight: -1}]}, {}]}",
+    ));
+    assert_eq!(found.iter().filter(|note| note.starts_with("error")).count(), 3, "{found:#?}");
+}
+
+#[test]
+fn what_has_no_effect_yet_is_said() {
+    accepted("VirtualService", &rule("corsPolicy: {}"), &["warn spec.http[0].corsPolicy: not honoured yet"]);
+    let two = format!("{{hosts: [a], http: [{{{TO}}}, {{{TO}}}]}}");
+    accepted("VirtualService", &two, &["warn spec.http[1]: never reached: rule 0"]);
+    let twice = format!(
+        "{{hosts: [a], http: [{{match: [{{uri: {{exact: /x}}}}], {TO}}}, {{match: [{{uri: {{exact: /x}}}}], {TO}}}]}}"
+    );
+    accepted("VirtualService", &twice, &["warn spec.http[1]: never reached: rule 0"]);
+    accepted("VirtualService", &rule("timeout: 1s, retries: {attempts: 3, retryOn: '5xx,503'}"), &[]);
+    accepted(
+        "DestinationRule",
+        "{host: a, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}",
+        &["warn spec.trafficPolicy.loadBalancer.consistentHash: not honoured yet"],
+    );
+    accepted("Sidecar", "{}", &["warn : not honoured yet"]);
+}
+
+#[test]
+fn bad_destination_rules_are_refused() {
+    let dr = |spec: &str, path: &str, reason: &str| refused("DestinationRule", spec, path, reason);
+    dr("{host: ''}", "spec.host", "not a host");
+    dr("{host: a, subsets: [{name: A_b}]}", "spec.subsets[0].name", "DNS label");
+    dr("{host: a, trafficPolicy: {connectionPool: {}}}", "spec.trafficPolicy.connectionPool", "at least one");
+    dr(
+        "{host: a, trafficPolicy: {connectionPool: {tcp: {maxConnections: -1}}}}",
+        "spec.trafficPolicy.connectionPool.tcp.maxConnections",
+        "-1",
+    );
+    dr(
+        "{host: a, trafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}}",
+        "spec.trafficPolicy.outlierDetection.maxEjectionPercent",
+        "101",
+    );
+    dr("{host: a, trafficPolicy: {tls: {mode: MUTUAL}}}", "spec.trafficPolicy.tls.clientCertificate", "required");
+    dr(
+        "{host: a, trafficPolicy: {tls: {mode: SIMPLE, credentialName: x}}}",
+        "spec.trafficPolicy.tls.credentialName",
+        "not enforced yet",
+    );
+    dr(
+        "{host: a, trafficPolicy: {portLevelSettings: [{}]}}",
+        "spec.trafficPolicy.portLevelSettings[0].port.number",
+        "required",
+    );
+}
+
+#[test]
+fn guards_that_are_not_enforced_are_refused() {
+    refused("AuthorizationPolicy", "{}", "", "not enforced yet");
+    refused("RequestAuthentication", "{}", "", "not enforced yet");
+    refused("EnvoyFilter", "{}", "", "not enforced yet");
+    let server = |tls: &str| {
+        format!("{{servers: [{{port: {{number: 443, name: a, protocol: HTTPS}}, hosts: ['*'], tls: {tls}}}]}}")
+    };
+    refused("Gateway", &server("{mode: MUTUAL, credentialName: x}"), "spec.servers[0].tls.mode", "MUTUAL");
+    refused(
+        "Gateway",
+        &server("{mode: SIMPLE, credentialName: x, subjectAltNames: [a]}"),
+        "spec.servers[0].tls.subjectAltNames",
+        "not enforced yet",
+    );
+    refused("Gateway", &server("{mode: SIMPLE}"), "spec.servers[0].tls.privateKey", "required");
+    accepted("Gateway", &server("{mode: SIMPLE, credentialName: x}"), &[]);
+    refused("PeerAuthentication", "{portLevelMtls: {80: {mode: STRICT}}}", "spec", "requires selector");
+}
+
+#[test]
+fn a_bad_object_leaves_its_last_good_version() {
+    let vs = |weight: i32| {
+        object(
+            documents(&spec_of(
+                "VirtualService",
+                &format!("{{hosts: [a], http: [{{route: [{{destination: {{host: a}}, weight: {weight}}}]}}]}}"),
+            ))
+            .remove(0),
+        )
+        .unwrap()
+    };
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: 198.19.0.1, ports: [{name: http, port: 80}]}}";
+    let mut catalog = catalog(&objects(service));
+    catalog.apply(&vs(1));
+    let good = mesh::spec(&mesh::resolve(&catalog).0, &sidecar(&[]));
+    catalog.apply(&vs(-1));
+    let (mesh, notes) = mesh::resolve(&catalog);
+    assert_eq!(mesh::spec(&mesh, &sidecar(&[])), good);
+    assert!(notes.has_errors());
+    assert!(notes.iter().any(|note| note.text.contains("last good version")));
+}
+
+// --------------------------------------------------------------------------------------------------------------- meshes
+
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: a, namespace: default}
+spec: {clusterIP: 198.19.0.1, selector: {app: a}, ports: [{name: http, port: 80, targetPort: 8080}, {name: tcp, port: 9000}, {name: x, port: 9999}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b, namespace: other}
+spec: {clusterIP: 198.19.0.2, ports: [{name: http, port: 80}]}
+---
+";
+
+fn told(more: &str, node: &Node) -> Spec {
+    mesh::spec(&resolve(&format!("{SERVICE}{more}")).0, node)
+}
+
+/// Clusters and names of the first virtual host of table 80 that has the domain.
+fn routes(spec: &Spec, table: &str, domain: &str) -> Vec<String> {
+    let Some(table) = spec.routes.get(table) else { return Vec::new() };
+    let host = table.virtual_hosts.iter().find(|host| host.domains.iter().any(|known| known == domain));
+    let host = host.unwrap_or_else(|| {
+        panic!("no {domain} in {:?}", table.virtual_hosts.iter().map(|h| &h.domains).collect::<Vec<_>>())
+    });
+    host.routes
+        .iter()
+        .map(|route| match &route.action {
+            Action::Forward(forward) => {
+                forward.clusters.iter().map(|to| format!("{}*{}", to.cluster, to.weight)).collect::<Vec<_>>().join(" ")
+            }
+            Action::Redirect(redirect) => {
+                format!("{} {}", redirect.status, redirect.scheme.clone().unwrap_or_default())
+            }
+            Action::Reply { status, .. } => status.to_string(),
+        })
+        .collect()
+}
+
+#[test]
+fn short_names_belong_to_the_clients_namespace() {
+    let spec = told("", &sidecar(&[]));
+    assert_eq!(routes(&spec, "80", "a"), ["outbound|80||a.default.svc.cluster.local*1"]);
+    assert_eq!(routes(&spec, "80", "198.19.0.2"), ["outbound|80||b.other.svc.cluster.local*1"]);
+    let domains: Vec<_> = spec.routes["80"].virtual_hosts.iter().flat_map(|host| host.domains.clone()).collect();
+    assert!(!domains.contains(&"b".to_owned()) && domains.contains(&"b.other".to_owned()));
+}
+
+#[test]
+fn unknown_hosts_pass_or_are_blocked() {
+    assert_eq!(routes(&told("", &sidecar(&[])), "80", "*"), ["PassthroughCluster*1"]);
+    let only = "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'outboundTrafficPolicy: {mode: REGISTRY_ONLY}'}}";
+    assert_eq!(routes(&told(only, &sidecar(&[])), "80", "*"), ["502"]);
+}
+
+#[test]
+fn listeners_follow_protocols() {
+    let spec = told("", &sidecar(&[]));
+    let names: Vec<&str> = spec.listeners.keys().map(String::as_str).collect();
+    assert_eq!(names, ["0.0.0.0_80", "198.19.0.1_9000", "198.19.0.1_9999", "virtualInbound", "virtualOutbound"]);
+    assert!(
+        spec.routes.contains_key("a.default.svc.cluster.local:9999"),
+        "a protocol to be found out has a table of its own"
+    );
+    assert!(spec.listeners["198.19.0.1_9999"].detect.http && !spec.listeners["198.19.0.1_9000"].detect.http);
+}
+
+fn virtual_service(name: &str, age: u8, rest: &str) -> String {
+    format!(
+        "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: '{name}', namespace: default, creationTimestamp: '2026-01-0{age}T00:00:00Z'}}, spec: {rest}}}\n---\n"
+    )
+}
+
+#[test]
+fn the_oldest_virtual_service_of_a_host_counts() {
+    let to = |name: &str| format!("{{hosts: [a], http: [{{route: [{{destination: {{host: {name}.example.com}}}}]}}]}}");
+    let spec =
+        told(&(virtual_service("young", 2, &to("young")) + &virtual_service("old", 1, &to("old"))), &sidecar(&[]));
+    assert_eq!(routes(&spec, "80", "a"), ["outbound|80||old.example.com*1"]);
+}
+
+#[test]
+fn source_labels_choose_when_the_proxy_asks() {
+    let vs = virtual_service(
+        "x",
+        1,
+        "{hosts: [a], http: [{match: [{sourceLabels: {app: web}}], route: [{destination: {host: b.other.svc.cluster.local}}]}]}",
+    );
+    assert_eq!(
+        routes(&told(&vs, &sidecar(&[("app", "web")])), "80", "a"),
+        ["outbound|80||b.other.svc.cluster.local*1"]
+    );
+    assert_eq!(
+        routes(&told(&vs, &sidecar(&[])), "80", "a"),
+        ["outbound|80||a.default.svc.cluster.local*1"],
+        "no rule left: default routing"
+    );
+}
+
+#[test]
+fn export_to_hides_from_other_namespaces() {
+    let vs = virtual_service("x", 1, "{hosts: [a], exportTo: ['.'], http: [{redirect: {uri: /x}}]}");
+    assert_eq!(routes(&told(&vs, &sidecar(&[])), "80", "a"), ["301 "]);
+    let other = node(ProxyKind::Sidecar, "p", "other", "198.18.0.8", &[]);
+    assert_eq!(routes(&told(&vs, &other), "80", "a.default"), ["outbound|80||a.default.svc.cluster.local*1"]);
+}
+
+fn peer(namespace: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: p{}, namespace: {namespace}}}, spec: {spec}}}\n---\n",
+        spec.len()
+    )
+}
+
+/// Suffixes of the chains for a port, and of those for all others.
+fn chains(more: &str, port: Option<u16>) -> Vec<String> {
+    let spec = told(more, &sidecar(&[("app", "a")]));
+    spec.listeners["virtualInbound"]
+        .chains
+        .iter()
+        .filter(|chain| chain.matches.destination_port == port)
+        .map(|chain| {
+            let transport = match chain.matches.transport {
+                None => "any",
+                Some(Transport::Raw) => "raw",
+                Some(Transport::Tls) => "tls",
+            };
+            let read = match chain.network {
+                Network::Http(_) => "http",
+                Network::Tcp(_) => "tcp",
+            };
+            format!("{transport} {read}{}", if chain.tls.is_some() { " mtls" } else { "" })
+        })
+        .collect()
+}
+
+#[test]
+fn peer_authentication_decides_what_a_workload_takes() {
+    assert_eq!(chains("", Some(8080)), ["tls http mtls", "tls tcp", "raw http"]);
+    assert_eq!(chains(&peer("istio-system", "{mtls: {mode: STRICT}}"), Some(8080)), ["tls http mtls"]);
+    assert_eq!(chains(&peer("istio-system", "{mtls: {mode: STRICT}}"), None), ["tls http mtls", "tls tcp mtls"]);
+    let nearer = peer("istio-system", "{mtls: {mode: STRICT}}") + &peer("default", "{mtls: {mode: DISABLE}}");
+    assert_eq!(chains(&nearer, Some(8080)), ["any http"]);
+    let nearest = nearer
+        + &peer(
+            "default",
+            "{selector: {matchLabels: {app: a}}, mtls: {mode: UNSET}, portLevelMtls: {8080: {mode: STRICT}, 7: {mode: STRICT}}}",
+        );
+    assert_eq!(chains(&nearest, Some(8080)), ["tls http mtls"]);
+    assert_eq!(chains(&nearest, Some(9000)), ["any tcp"]);
+    assert_eq!(chains(&nearest, Some(7)), ["tls http mtls", "tls tcp mtls"]);
+}
+
+#[test]
+fn a_stored_guard_denies_what_it_selects() {
+    let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: x, namespace: default}, spec: {selector: {matchLabels: {app: a}}}}";
+    let denied = |labels: &[(&str, &str)]| {
+        let spec = told(policy, &sidecar(labels));
+        let chains = &spec.listeners["virtualInbound"].chains;
+        chains.iter().skip(1).all(|chain| match &chain.network {
+            Network::Http(server) => !server.authorization.is_empty(),
+            Network::Tcp(server) => !server.authorization.is_empty(),
+        })
+    };
+    assert!(denied(&[("app", "a")]));
+    assert!(!denied(&[("app", "other")]));
+}
+
+#[test]
+fn clients_use_mtls_where_the_server_takes_it() {
+    let tls = |more: &str| told(more, &sidecar(&[])).clusters["outbound|80||a.default.svc.cluster.local"].tls.clone();
+    assert!(matches!(tls(""), UpstreamTls::Auto(_)));
+    assert_eq!(tls(&peer("default", "{mtls: {mode: DISABLE}}")), UpstreamTls::Off);
+    let rule = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: a}, spec: {host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}}";
+    let UpstreamTls::On(client) = tls(rule) else { panic!("mTLS always") };
+    assert_eq!(client.sni.as_deref(), Some("outbound_.80_._.a.default.svc.cluster.local"));
+}
+
+fn gateway(name: &str, age: u8, servers: &str) -> String {
+    format!(
+        "{{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {{name: '{name}', namespace: default, creationTimestamp: '2026-01-0{age}T00:00:00Z'}}, spec: {{selector: {{istio: ingressgateway}}, servers: {servers}}}}}\n---\n"
+    )
+}
+
+fn edge(more: &str) -> Spec {
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: gw, namespace: istio-system}, spec: {selector: {istio: ingressgateway}, ports: [{name: http, port: 80, targetPort: 8080}, {name: https, port: 443, targetPort: 8443}]}}\n---\n";
+    let labels = [("istio", "ingressgateway")];
+    told(&format!("{service}{more}"), &node(ProxyKind::Gateway, "gw", "istio-system", "198.18.0.9", &labels))
+}
+
+#[test]
+fn a_gateway_serves_what_its_servers_and_virtual_services_share() {
+    let http = gateway("gw", 1, "[{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*.example.com']}]");
+    let vs = virtual_service(
+        "x",
+        1,
+        "{hosts: [shop.example.com, other.org], gateways: [gw], http: [{route: [{destination: {host: a, port: {number: 80}}}]}]}",
+    );
+    let spec = edge(&(http.clone() + &vs));
+    assert_eq!(spec.listeners.keys().collect::<Vec<_>>(), ["0.0.0.0_8080"]);
+    assert_eq!(routes(&spec, "http.8080", "shop.example.com"), ["outbound|80||a.default.svc.cluster.local*1"]);
+    assert_eq!(spec.routes["http.8080"].virtual_hosts.len(), 1);
+    assert_eq!(routes(&edge(&http), "http.8080", "*"), ["404"]);
+}
+
+#[test]
+fn a_gateway_merges_virtual_services_and_moves_catch_alls_last() {
+    let http = gateway("gw", 1, "[{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]");
+    let all = virtual_service("all", 1, "{hosts: [x.org], gateways: [gw], http: [{redirect: {uri: /}}]}");
+    let one = virtual_service(
+        "one",
+        2,
+        "{hosts: [x.org], gateways: [gw], http: [{match: [{uri: {prefix: /one}}], directResponse: {status: 418}}]}",
+    );
+    assert_eq!(routes(&edge(&(http + &all + &one)), "http.8080", "x.org"), ["418", "301 "]);
+}
+
+#[test]
+fn a_gateway_redirects_and_ends_tls() {
+    let servers = "[{port: {number: 80, name: http, protocol: HTTP}, hosts: [x.org], tls: {httpsRedirect: true}}, {port: {number: 443, name: https, protocol: HTTPS}, hosts: [x.org], tls: {mode: SIMPLE, credentialName: cert}}]";
+    let secret = "{apiVersion: v1, kind: Secret, metadata: {name: cert, namespace: istio-system}, data: {tls.crt: Zm9v, tls.key: YmFy}}\n---\n";
+    let vs = virtual_service("x", 1, "{hosts: [x.org], gateways: [gw], http: [{directResponse: {status: 200}}]}");
+    let spec = edge(&(gateway("gw", 1, servers) + secret + &vs));
+    assert_eq!(routes(&spec, "http.8080", "x.org"), ["301 https"]);
+    assert_eq!(routes(&spec, "https.443.https.gw.default", "x.org"), ["200"]);
+    assert_eq!(spec.listeners["0.0.0.0_8443"].chains[0].matches.server_names, ["x.org"]);
+    assert!(spec.secrets.contains_key("kubernetes://cert"));
+}
+
+#[test]
+fn a_server_with_unenforced_tls_serves_nothing() {
+    let servers = "[{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: MUTUAL, credentialName: cert}}]";
+    assert!(edge(&gateway("gw", 1, servers)).listeners.is_empty());
+    let good = servers.replace("MUTUAL", "SIMPLE");
+    let mut catalog = Catalog::new(Settings::default());
+    let apply = |catalog: &mut Catalog, servers: &str| {
+        let objects: Vec<Stored> = objects(&gateway("gw", 1, servers));
+        catalog.apply(&objects[0]);
+        let node = node(ProxyKind::Gateway, "gw", "istio-system", "198.18.0.9", &[("istio", "ingressgateway")]);
+        mesh::spec(&mesh::resolve(catalog).0, &node).listeners.len()
+    };
+    assert_eq!(apply(&mut catalog, &good), 1);
+    assert_eq!(apply(&mut catalog, servers), 0, "the last good version would let in who should not come in");
+}
+
+#[test]
+fn a_port_belongs_to_the_protocol_that_claims_it_first() {
+    let tcp = gateway("late", 2, "[{port: {number: 80, name: tcp, protocol: TCP}, hosts: ['*']}]");
+    let http = gateway("early", 1, "[{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]");
+    let (_, notes) = resolve(&(tcp.clone() + &http));
+    assert!(notes.iter().any(|note| note.code.as_deref() == Some("IST0145") && note.object.name == "late"));
+    assert!(edge(&(tcp + &http)).routes.contains_key("http.8080"));
+}
+
+#[test]
+fn what_does_not_fit_together_is_said() {
+    let code = |text: &str, code: &str, path: &str| {
+        let (_, notes) = resolve(&format!("{SERVICE}{text}"));
+        assert!(
+            notes
+                .iter()
+                .any(|note| note.code.as_deref() == Some(code) && note.path == path && note.severity == Severity::Warn),
+            "{notes:#?}"
+        );
+    };
+    let to = |to: &str| format!("{{hosts: [a], http: [{{route: [{{destination: {to}}}]}}]}}");
+    code(&virtual_service("x", 1, &to("{host: gone}")), "IST0101", "spec.http[0].route[0].destination.host");
+    code(
+        &virtual_service("x", 1, &to("{host: a, port: {number: 80}, subset: v9}")),
+        "IST0101",
+        "spec.http[0].route[0].destination.subset",
+    );
+    code(&virtual_service("x", 1, &to("{host: a}")), "IST0112", "spec.http[0].route[0].destination");
+    code(
+        &(virtual_service("x", 1, &to("{host: b}")) + &virtual_service("y", 1, &to("{host: b}"))),
+        "IST0109",
+        "spec.hosts",
+    );
+    code(
+        &virtual_service("x", 1, "{hosts: [a.com], gateways: [gone], http: [{redirect: {uri: /}}]}"),
+        "IST0101",
+        "spec.gateways[0]",
+    );
+}
+
+#[test]
+fn grpc_programs_ask_for_listeners_by_address() {
+    let mut program = sidecar(&[]);
+    program.proxyless = true;
+    let spec = told("", &program);
+    for name in ["a:80", "a.default:80", "a.default.svc:80", "a.default.svc.cluster.local:80", "b.other:80"] {
+        assert!(spec.listeners.contains_key(name), "{name}");
+    }
+    assert_eq!(
+        routes(&spec, "outbound|80||a.default.svc.cluster.local", "*"),
+        ["outbound|80||a.default.svc.cluster.local*1"]
+    );
+    assert!(!spec.listeners.contains_key("virtualInbound"));
+}
