@@ -9,6 +9,7 @@ mod cmd;
 mod fail;
 mod install;
 mod render;
+mod sandbox;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -56,7 +57,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
+    let args: Vec<OsString> = cmd::shell::spell(std::env::args_os().collect());
     let called = args.first().map(Path::new).and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let istioctl = called.as_deref() == Some("istioctl");
     let command = Cli::command().name(if istioctl { "istioctl" } else { "meshctl" });

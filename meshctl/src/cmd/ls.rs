@@ -1,14 +1,51 @@
-//! `meshctl ls`: written with the sandbox's node.
+//! `meshctl ls`: the sandboxes of this machine.
 //!
-//! Never here yet: the sandbox. Called by `main`.
+//! Never here: asking them anything. Called by `main`.
 
 use std::process::ExitCode;
 
+use serde_json::json;
+
+use crate::sandbox::place::Base;
+
 /// Flags of `ls`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    #[command(flatten)]
+    base: Base,
+    /// Output: table or json.
+    #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
+    output: String,
+}
 
 /// Runs.
-pub(crate) fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the sandbox is not part of this build")
+#[expect(clippy::print_stdout, reason = "the verb's answer")]
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut rows = Vec::new();
+    for place in args.base.all()? {
+        let (state, record) = place.state()?;
+        rows.push((place, state.text(), record));
+    }
+    if args.output == "json" {
+        let items: Vec<_> = rows
+            .iter()
+            .map(|(place, state, record)| {
+                json!({"name": place.name, "pid": record.as_ref().map(|record| record.pid), "state": state,
+                    "folder": place.folder, "port": record.as_ref().map(|record| record.port)})
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&items)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if rows.is_empty() {
+        eprintln!("no sandboxes; start one with `meshctl up`");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = rows.iter().map(|(place, ..)| place.name.len()).max().unwrap_or(0).max(4);
+    println!("{:width$}  {:8}  PID", "NAME", "STATE");
+    for (place, state, record) in rows {
+        let pid = record.map_or_else(|| "-".to_owned(), |record| record.pid.to_string());
+        println!("{:width$}  {state:8}  {pid}", place.name);
+    }
+    Ok(ExitCode::SUCCESS)
 }

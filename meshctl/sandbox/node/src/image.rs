@@ -38,8 +38,10 @@ pub(crate) enum ImageError {
     )]
     Unknown { image: String, pattern: String, file: String },
     /// The program is not on this machine.
-    #[error("image \"{image}\" stands for {program}, which this machine does not have; install it, or say which program to \
-             run by a line in {file}:  {pattern} = /path/to/program args…")]
+    #[error(
+        "image \"{image}\" stands for {program}, which this machine does not have; install it, or say which program to \
+             run by a line in {file}:  {pattern} = /path/to/program args…"
+    )]
     Absent { image: String, program: String, pattern: String, file: String },
     /// The user's file has a line that says nothing.
     #[error("{file}:{line}: expected `image-pattern = /path/to/program args…`")]
@@ -76,11 +78,9 @@ fn without_tag(image: &str) -> &str {
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
-        Some((head, rest)) => {
-            text.strip_prefix(head).is_some_and(|text| {
-                (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| matches(rest, &text[at..]))
-            })
-        }
+        Some((head, rest)) => text.strip_prefix(head).is_some_and(|text| {
+            (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| matches(rest, &text[at..]))
+        }),
     }
 }
 
@@ -136,7 +136,7 @@ impl Images {
         if let Some(text) = read(&self.file)
             && let Some(command) = line_for(&text, &file, image)?
         {
-            return self.from_command(image, &command, &executable);
+            return self.users_program(image, &command, &executable);
         }
         let absent = |program: &str| ImageError::Absent {
             image: image.to_owned(),
@@ -153,7 +153,10 @@ impl Images {
             entrypoint.extend(args.into_iter().map(str::to_owned));
             return Ok(Image {
                 entrypoint,
-                env: version(base).map(|version| ("SERVICE_VERSION".to_owned(), version.to_owned())).into_iter().collect(),
+                env: version(base)
+                    .map(|version| ("SERVICE_VERSION".to_owned(), version.to_owned()))
+                    .into_iter()
+                    .collect(),
                 folder: Some(self.own.clone()),
                 links: own_links(program),
                 sidecar: program == "proxy",
@@ -162,11 +165,9 @@ impl Images {
             });
         }
         match well_known(base) {
-            Some(None) => Ok(Image {
-                cmd: vec!["/bin/sh".to_owned()],
-                id: "sandbox://machine".to_owned(),
-                ..Image::default()
-            }),
+            Some(None) => {
+                Ok(Image { cmd: vec!["/bin/sh".to_owned()], id: "sandbox://machine".to_owned(), ..Image::default() })
+            }
             Some(Some(program)) => {
                 let found = self.on_machine(program, &executable).ok_or_else(|| absent(program))?;
                 Ok(machine(&found))
@@ -182,7 +183,7 @@ impl Images {
         self.path.iter().map(|folder| folder.join(program)).find(|path| executable(path))
     }
 
-    fn from_command(
+    fn users_program(
         &self,
         image: &str,
         command: &[String],
@@ -249,8 +250,7 @@ mod tests {
     use super::*;
 
     fn find(image: &str, table: &str) -> Result<Image, ImageError> {
-        let images =
-            Images { own: "/own".into(), file: "/state/images".into(), path: vec!["/usr/bin".into()] };
+        let images = Images { own: "/own".into(), file: "/state/images".into(), path: vec!["/usr/bin".into()] };
         let there = ["/own/proxy", "/own/samples", "/usr/bin/curl", "/home/me/app", "/usr/bin/nginx"];
         images.find(image, |_| Some(table.to_owned()), |path| there.iter().any(|known| Path::new(known) == path))
     }

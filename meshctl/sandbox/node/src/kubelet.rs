@@ -51,7 +51,8 @@ impl Streaming {
     fn log(&self, pod: &PodRef, request: &LogRequest) -> Result<Readable, StreamError> {
         let container = &request.container;
         let runs = self.live.find(&pod.uid, container);
-        let runs = runs.ok_or_else(|| StreamError::NotFound(format!("pod \"{}\" has no logs on this node", pod.name)))?;
+        let runs =
+            runs.ok_or_else(|| StreamError::NotFound(format!("pod \"{}\" has no logs on this node", pod.name)))?;
         let found = if request.previous {
             if runs.logs.len() < 2 {
                 return Err(StreamError::BadRequest(format!(
@@ -69,8 +70,7 @@ impl Streaming {
                 pod.name
             )));
         };
-        let filter =
-            Filter { timestamps: request.timestamps, tail_lines: request.tail_lines, since: request.since };
+        let filter = Filter { timestamps: request.timestamps, tail_lines: request.tail_lines, since: request.since };
         let progress = log.as_ref().map(|log| *log.progress().borrow()).unwrap_or_default();
         let (reader, text) = Reader::open(path, filter)?;
         let follow = if request.follow && !request.previous { log.clone() } else { None };

@@ -6,8 +6,10 @@
 mod keeper;
 pub mod net;
 
+pub use enter::{EnterError, Inside, run_inside};
 pub use keeper::birth::{BirthError, Keeper, Users, start as start_keeper};
 
+mod enter;
 mod event;
 mod image;
 mod kubelet;

@@ -220,7 +220,12 @@ impl Link {
     }
 
     /// Starts a container's first process. `trees` go with [`Start::programs`].
-    pub(crate) async fn start(&self, mut start: Start, stdin: bool, trees: Vec<OwnedFd>) -> Result<Launched, LinkError> {
+    pub(crate) async fn start(
+        &self,
+        mut start: Start,
+        stdin: bool,
+        trees: Vec<OwnedFd>,
+    ) -> Result<Launched, LinkError> {
         let ends = ends(start.command.terminal, stdin)?;
         start.process = self.number();
         let process = start.process;
@@ -383,60 +388,5 @@ impl Inner {
                 Some((Say::Hello(_), _)) => {}
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod trial {
-    use super::*;
-    use crate::keeper::wire::*;
-    #[test]
-    #[ignore]
-    fn trial() {
-        let keeper = crate::keeper::birth::start("trial").unwrap();
-        eprintln!("{keeper:?}");
-        let rt = tokio::runtime::Runtime::new().unwrap();
-        rt.block_on(async {
-            let (link, _task) = Link::new(keeper).unwrap();
-            let t = tokio::time::Instant::now();
-            link.run(&["nft", "-f", "-"], crate::net::rules::base().as_bytes()).await.unwrap();
-            eprintln!("nft {:?}", t.elapsed());
-            let mut wanted = crate::net::rules::Rules::default();
-            wanted.fronts.insert(crate::net::rules::Front { address: "198.19.0.20".parse().unwrap(), transport: crate::net::rules::Transport::Tcp, port: 80 },
-              crate::net::rules::Backends { ends: vec![("198.18.0.2".parse().unwrap(), 8080), ("198.18.0.3".parse().unwrap(), 8080)], affinity: None });
-            wanted.fronts.insert(crate::net::rules::Front { address: "198.19.0.21".parse().unwrap(), transport: crate::net::rules::Transport::Tcp, port: 80 },
-              crate::net::rules::Backends { ends: vec![("198.18.0.2".parse().unwrap(), 8080), ("198.18.0.3".parse().unwrap(), 8080)], affinity: Some(10800) });
-            wanted.pods.insert("198.18.0.2".parse().unwrap());
-            let (tx, _) = crate::net::rules::Rules::default().change(&wanted);
-            for t in &tx { link.run(&["nft", "-f", "-"], t.as_bytes()).await.unwrap(); }
-            for i in 0..2u8 {
-                let t = tokio::time::Instant::now();
-                let pod = PodUp { pod: format!("p{i}"), index: i as u32, address: Ipv4Addr::new(198,18,0,2+i), hostname: format!("pod{i}"), sysctls: vec![], host_network: false };
-                link.ask(Request::PodUp(pod), vec![]).await.unwrap();
-                link.ask(Request::Volume { pod: format!("p{i}"), name: "v".into(), content: Volume::Files { files: vec![FileEntry { path: "a".into(), content: b"hello".to_vec(), mode: 0o644 }], group: None } }, vec![]).await.unwrap();
-                eprintln!("pod {:?}", t.elapsed());
-                let script = format!("id; cat /data/a /etc/istio/x/a; mount | head -40; cat /etc/resolv.conf; ls / /dev; cat /proc/self/status | grep -i cap; hostname; exec /root/.pyenv/bin/python3 -m http.server 8080 || exec python3 -m http.server 8080");
-                let person = Person { uid: std::env::var("TUID").map(|u| u.parse().unwrap()).unwrap_or(0), gid: 0, groups: vec![], bounding: vec!["CAP_NET_ADMIN".into()], ambient: vec![], no_new_privileges: false };
-                let mut l = link.start(Start { process: 0, pod: format!("p{i}"), command: Command { argv: vec!["sh".into(), "-c".into(), script], env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/bin".into())], directory: "/app".into(), person, terminal: false },
-                    mounts: vec![Mount { volume: "v".into(), sub_path: None, target: "/data".into(), read_only: true }, Mount { volume: "v".into(), sub_path: None, target: "/etc/istio/x".into(), read_only: false }, Mount { volume: "v".into(), sub_path: Some("a".into()), target: "/var/run/secrets/a".into(), read_only: false }],
-                    read_only_root: false, etc: vec![("resolv.conf".into(), "nameserver 198.19.0.10\n".into())], programs: vec![], links: vec![], sysfs: link.facts().sysfs }, false, vec![]).await.unwrap();
-                l.begun().await.unwrap();
-                eprintln!("begun {:?}", t.elapsed());
-                let Streams::Pipes { mut stdout, mut stderr, .. } = l.streams else { panic!() };
-                tokio::spawn(async move { let mut s = [0u8;4096]; while let Ok(n) = stdout.read(&mut s).await { if n == 0 {break} eprintln!("O {}", String::from_utf8_lossy(&s[..n])); } });
-                tokio::spawn(async move { let mut s = [0u8;4096]; while let Ok(n) = stderr.read(&mut s).await { if n == 0 {break} eprintln!("E {}", String::from_utf8_lossy(&s[..n])); } });
-                tokio::spawn(async move { eprintln!("exit {:?}", l.exit.await); });
-            }
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            for to in ["198.18.0.2:8080", "198.19.0.20:80", "198.19.0.20:80", "198.19.0.21:80", "198.19.0.99:80"] {
-                match link.connect(Place::Sandbox, to.parse().unwrap()).await {
-                    Ok(mut s) => { use tokio::io::AsyncWriteExt; s.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap(); let mut t = String::new(); s.read_to_string(&mut t).await.unwrap(); eprintln!("{to}: {}", &t[..15]); }
-                    Err(e) => eprintln!("{to}: {e}"),
-                }
-            }
-            let mut e = link.exec(Target::Container(1), Command { argv: vec!["sh".into(), "-c".into(), "tty; exit 7".into()], env: vec![("PATH".into(), "/usr/bin".into())], directory: "/".into(), person: Person { uid: 0, gid: 0, groups: vec![], bounding: vec![], ambient: vec![], no_new_privileges: false }, terminal: true }, false).await;
-            eprintln!("{}", e.is_ok());
-            if let Err(x) = &e { eprintln!("{x}"); }
-        });
     }
 }

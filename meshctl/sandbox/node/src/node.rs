@@ -191,7 +191,9 @@ async fn register(kit: Arc<Kit>, options: NodeOptions, stop: CancellationToken) 
         let now = Timestamp::now();
         let since = *since.get_or_insert(now);
         let status = node_status(&kit, name, since, now);
-        if let Err(error) = nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await {
+        if let Err(error) =
+            nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await
+        {
             tracing::warn!(%error, "node status not written");
         }
         if let Err(error) = renew(&leases, name, now).await {
@@ -267,7 +269,8 @@ fn node_status(kit: &Kit, name: &str, since: Timestamp, now: Timestamp) -> serde
         "pods": PODS_MAX.to_string(), "ephemeral-storage": "100Gi"});
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let system = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"');
+    let system =
+        release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"');
     json!({
         "addresses": [{"type": "InternalIP", "address": GATEWAY_ADDRESS.to_string()}, {"type": "Hostname", "address": name}],
         "capacity": size, "allocatable": size,

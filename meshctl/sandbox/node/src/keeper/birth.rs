@@ -61,7 +61,7 @@ pub enum BirthError {
     Silent,
 }
 
-/// A keeper that stands.
+/// A keeper that stands. It must be ended by [`Keeper::pid`] or with this process.
 #[derive(Debug)]
 pub struct Keeper {
     pub(crate) socket: OwnedFd,
@@ -175,7 +175,8 @@ fn reap(pid: i32) {
 
 fn child(socket: OwnedFd, mapped: &OwnedFd, daemon: &OwnedFd, name: &str) -> i32 {
     let keep = [socket.as_raw_fd(), mapped.as_raw_fd(), daemon.as_raw_fd()];
-    if sys::close_all_but(&keep).is_err() {
+    // The log stays its error stream; nothing else of the daemon's is kept open.
+    if sys::close_all_but(&keep).is_err() || sys::no_input_or_output().is_err() {
         return 1;
     }
     let mut byte = [0];
@@ -187,9 +188,8 @@ fn child(socket: OwnedFd, mapped: &OwnedFd, daemon: &OwnedFd, name: &str) -> i32
 
 fn map(pid: i32, users: Users, name: &str) -> Result<(), BirthError> {
     let file = |kind: &str| format!("/proc/{pid}/{kind}");
-    let write = |kind: &str, text: String| {
-        fs::write(file(kind), text).map_err(|error| forbidden(&Trouble::of(kind, &error)))
-    };
+    let write =
+        |kind: &str, text: String| fs::write(file(kind), text).map_err(|error| forbidden(&Trouble::of(kind, &error)));
     let (uid, gid) = (Uid::effective(), nix::unistd::Gid::effective());
     match users {
         Users::One => {
@@ -285,7 +285,12 @@ mod tests {
 
     #[test]
     fn ubuntus_apparmor_is_named() {
-        check("first mount", 13, ("apparmor_restrict_unprivileged_userns", "1"), "apparmor_restrict_unprivileged_userns=0");
+        check(
+            "first mount",
+            13,
+            ("apparmor_restrict_unprivileged_userns", "1"),
+            "apparmor_restrict_unprivileged_userns=0",
+        );
     }
 
     #[test]

@@ -131,9 +131,8 @@ impl Netlink {
     pub(crate) fn address(&mut self, link: u32, address: Ipv4Addr) -> io::Result<()> {
         let mut body = vec![family(), 32, 0, SCOPE_GLOBAL];
         body.extend(link.to_ne_bytes());
-        let attributes = Attributes::default()
-            .put(libc::IFA_LOCAL, &address.octets())
-            .put(libc::IFA_ADDRESS, &address.octets());
+        let attributes =
+            Attributes::default().put(libc::IFA_LOCAL, &address.octets()).put(libc::IFA_ADDRESS, &address.octets());
         body.extend(attributes.0);
         self.ask(libc::RTM_NEWADDR, CREATE | REPLACE, &body)
     }

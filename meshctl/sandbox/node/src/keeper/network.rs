@@ -62,7 +62,8 @@ impl Network {
         })?;
         set("/proc/sys/net/ipv4/ip_forward", "1")?;
         set("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
-        set("/proc/sys/net/ipv4/ping_group_range", "0 65535").or_else(|_| set("/proc/sys/net/ipv4/ping_group_range", "0 0"))?;
+        set("/proc/sys/net/ipv4/ping_group_range", "0 65535")
+            .or_else(|_| set("/proc/sys/net/ipv4/ping_group_range", "0 0"))?;
         Ok(Self { links, net: own("net")?, uts: own("uts")?, ipc: own("ipc")? })
     }
 
@@ -126,8 +127,7 @@ impl Network {
 
     /// Routes an outside address to this sandbox's Services, or no longer.
     pub(crate) fn route(&mut self, address: Ipv4Addr, present: bool) -> io::Result<()> {
-        let route =
-            Route { to: Some((address, 32)), link: LOOPBACK, gateway: None, source: Some(GATEWAY_ADDRESS) };
+        let route = Route { to: Some((address, 32)), link: LOOPBACK, gateway: None, source: Some(GATEWAY_ADDRESS) };
         if present { self.links.route(&route) } else { self.links.unroute(&route) }
     }
 }
@@ -151,7 +151,8 @@ fn inside(pod: &PodUp) -> io::Result<(PodSpaces, Option<Netlink>)> {
     let links = net.as_ref().map(|_| Netlink::open()).transpose()?;
     if net.is_some() {
         set("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
-        set("/proc/sys/net/ipv4/ping_group_range", "0 65535").or_else(|_| set("/proc/sys/net/ipv4/ping_group_range", "0 0"))?;
+        set("/proc/sys/net/ipv4/ping_group_range", "0 65535")
+            .or_else(|_| set("/proc/sys/net/ipv4/ping_group_range", "0 0"))?;
         for (name, value) in &pod.sysctls {
             set(&format!("/proc/sys/{}", name.replace('.', "/")), value)?;
         }

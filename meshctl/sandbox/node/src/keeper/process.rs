@@ -59,7 +59,8 @@ enum Standard {
 }
 
 fn streams(command: &Command, fds: &mut std::vec::IntoIter<OwnedFd>) -> Result<Streams, BeginError> {
-    let mut next = || fds.next().ok_or(BeginError::Descriptors).and_then(|fd| sys::lift_fd(fd).map_err(step("descriptors")));
+    let mut next =
+        || fds.next().ok_or(BeginError::Descriptors).and_then(|fd| sys::lift_fd(&fd).map_err(step("descriptors")));
     let complaint = next()?;
     let standard =
         if command.terminal { Standard::Terminal(next()?) } else { Standard::Pipes([next()?, next()?, next()?]) };
@@ -108,7 +109,10 @@ pub(crate) fn become_extra(command: &Command, container: Option<&OwnedFd>, fds: 
             | CloneFlags::CLONE_NEWUTS
             | CloneFlags::CLONE_NEWIPC;
         if let Err(error) = setns(container, spaces) {
-            return complain(&streams.complaint, &BeginError::Step { step: "entering the container", source: error.into() });
+            return complain(
+                &streams.complaint,
+                &BeginError::Step { step: "entering the container", source: error.into() },
+            );
         }
     }
     match sys::fork() {
@@ -219,10 +223,8 @@ fn become_person(person: &Person) -> Result<(), BeginError> {
     let (bounding, ambient) = (named(&person.bounding), named(&person.ambient));
     for capability in caps::runtime::thread_all_supported() {
         if !bounding.contains(&capability) {
-            caps::drop(None, CapSet::Bounding, capability).map_err(|error| BeginError::Step {
-                step: "capabilities",
-                source: io::Error::other(error),
-            })?;
+            caps::drop(None, CapSet::Bounding, capability)
+                .map_err(|error| BeginError::Step { step: "capabilities", source: io::Error::other(error) })?;
         }
     }
     if !ambient.is_empty() {

@@ -81,7 +81,8 @@ pub(crate) fn enter(start: &Start, trees: Vec<OwnedFd>) -> Result<(), RootError>
         drop(make_within(&base, Path::new(&start.command.directory), true));
     }
     if start.read_only_root {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        let flags =
+            MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(None::<&str>, &root, None::<&str>, flags, None::<&str>).step(|| "read-only root".to_owned())?;
     }
     nix::unistd::chdir(&root).step(|| "entering the root".to_owned())?;
@@ -178,7 +179,9 @@ fn write_skeleton(skeleton: &Path, start: &Start, places: &[Place<'_>]) -> Resul
         let target = Path::new(&place.mount.target);
         let Ok(relative) = target.strip_prefix("/") else { continue };
         let Some(top) = relative.components().next().and_then(|part| part.as_os_str().to_str()) else { continue };
-        if !SHARED.contains(&top) || target.exists() || start.etc.iter().any(|(path, _)| Path::new("/etc").join(path) == target)
+        if !SHARED.contains(&top)
+            || target.exists()
+            || start.etc.iter().any(|(path, _)| Path::new("/etc").join(path) == target)
         {
             continue;
         }
@@ -322,14 +325,16 @@ fn devices(root: &Path) -> Result<(), RootError> {
         let place = dev.join(name);
         fs::write(&place, "").step(step)?;
         let source = Path::new("/dev").join(name);
-        mount(Some(&source), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>).step(|| format!("bind of /dev/{name}"))?;
+        mount(Some(&source), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .step(|| format!("bind of /dev/{name}"))?;
     }
     for name in ["pts", "shm", "mqueue"] {
         fs::create_dir(dev.join(name)).step(step)?;
     }
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let terminals = "newinstance,ptmxmode=0666,mode=0620";
-    mount(Some("devpts"), &dev.join("pts"), Some("devpts"), quiet, Some(terminals)).step(|| "mount of /dev/pts".to_owned())?;
+    mount(Some("devpts"), &dev.join("pts"), Some("devpts"), quiet, Some(terminals))
+        .step(|| "mount of /dev/pts".to_owned())?;
     let memory = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), &dev.join("shm"), Some("tmpfs"), memory, Some("mode=1777,size=64m")).step(step)?;
     let queue = dev.join("mqueue");

@@ -21,7 +21,9 @@ use super::network::{Network, PodSpaces};
 use super::process::{become_container, become_extra};
 use super::sys::{self, Side};
 use super::volume::{self, WORK};
-use super::wire::{Ask, Exec, Exit, Facts, Place, PodUp, Request, Say, SocketKind, Start, Target, Trouble, receive, send};
+use super::wire::{
+    Ask, Exec, Exit, Facts, Place, PodUp, Request, Say, SocketKind, Start, Target, Trouble, receive, send,
+};
 
 const EXIT_DONE: i32 = 0;
 const EXIT_BROKEN: i32 = 1;
@@ -52,8 +54,7 @@ pub(crate) fn live(socket: OwnedFd, daemon: &OwnedFd, name: &str) -> i32 {
         }
     };
     let hello = send(&socket, &Say::Hello(Ok(facts)), &[]);
-    let keeper =
-        Keeper { socket, network, pods: HashMap::new(), by_pid: HashMap::new(), by_process: HashMap::new() };
+    let keeper = Keeper { socket, network, pods: HashMap::new(), by_pid: HashMap::new(), by_process: HashMap::new() };
     match hello.and_then(|()| keeper.serve(daemon, &children)) {
         Ok(()) => EXIT_DONE,
         Err(error) => {
@@ -262,4 +263,3 @@ impl Keeper {
         Ok(())
     }
 }
-

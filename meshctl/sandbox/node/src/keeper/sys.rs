@@ -142,18 +142,12 @@ pub(crate) fn keep_capabilities() -> io::Result<()> {
 pub(crate) fn place_fd(fd: impl AsFd, number: RawFd) -> io::Result<()> {
     let raw = fd.as_fd().as_raw_fd();
     // SAFETY: plain descriptor calls; the standard streams are the only numbers given, and we own this process.
-    let done = unsafe {
-        if raw == number {
-            libc::fcntl(raw, libc::F_SETFD, 0)
-        } else {
-            libc::dup2(raw, number)
-        }
-    };
+    let done = unsafe { if raw == number { libc::fcntl(raw, libc::F_SETFD, 0) } else { libc::dup2(raw, number) } };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Moves a descriptor above the standard streams, so that placing those cannot close it.
-pub(crate) fn lift_fd(fd: OwnedFd) -> io::Result<OwnedFd> {
+pub(crate) fn lift_fd(fd: &OwnedFd) -> io::Result<OwnedFd> {
     // SAFETY: a plain descriptor call on an open descriptor.
     owned(unsafe { libc::c_long::from(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10)) })
 }
@@ -260,4 +254,17 @@ pub(crate) fn adopt_fd(number: RawFd) -> OwnedFd {
 pub(crate) fn watched<T: Into<OwnedFd> + AsRawFd>(fd: T) -> io::Result<tokio::io::unix::AsyncFd<T>> {
     // SAFETY: a type that can give up an OwnedFd owns its descriptor: it stays open, and the same, until dropped.
     Ok(unsafe { tokio::io::unix::AsyncFd::register(fd) }?)
+}
+
+/// Lets a signal pass by.
+pub(crate) fn ignore_signal(which: nix::sys::signal::Signal) {
+    // SAFETY: ignoring a signal runs no code of ours; it fails for KILL and STOP only, which nobody gives.
+    unsafe { nix::sys::signal::signal(which, nix::sys::signal::SigHandler::SigIgn) }.ok();
+}
+
+/// Leaves the standard streams but the error stream.
+pub(crate) fn no_input_or_output() -> io::Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    place_fd(&null, 0)?;
+    place_fd(&null, 1)
 }

@@ -139,7 +139,9 @@ fn put_host(place: &Path, path: &Path, kind: HostKind) -> io::Result<()> {
         return sys::attach_tree(tree, rustix::fs::open(place, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?);
     }
     let folder = match kind {
-        HostKind::Present => return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is absent", path.display()))),
+        HostKind::Present => {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is absent", path.display())));
+        }
         HostKind::FolderOrNew => true,
         HostKind::FileOrNew => false,
     };

@@ -59,7 +59,9 @@ fn records(names: &Names, asked: &Name, kind: RecordType) -> (Vec<Record>, Respo
         let put = |data: RData| Record::from_rdata(name.clone(), TTL_SECONDS, data);
         match names.find(&plain) {
             Some(Found::Alias(target)) => {
-                let Ok(target) = Name::from_ascii(format!("{target}.")) else { return (records, ResponseCode::ServFail) };
+                let Ok(target) = Name::from_ascii(format!("{target}.")) else {
+                    return (records, ResponseCode::ServFail);
+                };
                 records.push(put(RData::CNAME(CNAME(target.clone()))));
                 if kind == RecordType::CNAME || !Names::ours(target.to_ascii().trim_end_matches('.')) {
                     return (records, ResponseCode::NoError);

@@ -118,6 +118,7 @@ fn put(names: &mut HashMap<String, Found>, entry: &Entry) {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases read better")]
 mod tests {
     use super::super::view::tests::{objects, service, slice};
     use super::*;

@@ -129,7 +129,10 @@ impl Rules {
             }
             for (number, end) in old.ends.iter().enumerate() {
                 if new.and_then(|new| new.ends.get(number)) != Some(end) {
-                    remove.push(format!("delete element ip ferromesh end {{ {front} . {number} : {} . {} }}", end.0, end.1));
+                    remove.push(format!(
+                        "delete element ip ferromesh end {{ {front} . {number} : {} . {} }}",
+                        end.0, end.1
+                    ));
                 }
             }
         }
@@ -152,7 +155,8 @@ impl Rules {
         if sticky {
             lines.push("flush map ip ferromesh client".to_owned());
         }
-        for (verb, pods) in [("delete", self.pods.difference(&after.pods)), ("add", after.pods.difference(&self.pods))] {
+        for (verb, pods) in [("delete", self.pods.difference(&after.pods)), ("add", after.pods.difference(&self.pods))]
+        {
             lines.extend(pods.map(|pod| format!("{verb} element ip ferromesh self {{ {pod} . {pod} }}")));
         }
         let transactions = lines.chunks(ELEMENTS_MAX).map(|lines| lines.join("\n") + "\n").collect();
@@ -206,29 +210,41 @@ mod tests {
 
     #[test]
     fn a_replaced_endpoint_touches_one_element() {
-        check(&[2, 3], &[2, 4], &[
-            "delete element ip ferromesh end { 198.19.0.5 . tcp . 80 . 1 : 198.18.0.3 . 80 }",
-            "add element ip ferromesh end { 198.19.0.5 . tcp . 80 . 1 : 198.18.0.4 . 80 }",
-        ]);
+        check(
+            &[2, 3],
+            &[2, 4],
+            &[
+                "delete element ip ferromesh end { 198.19.0.5 . tcp . 80 . 1 : 198.18.0.3 . 80 }",
+                "add element ip ferromesh end { 198.19.0.5 . tcp . 80 . 1 : 198.18.0.4 . 80 }",
+            ],
+        );
     }
 
     #[test]
     fn the_last_endpoint_takes_the_service_out() {
-        check(&[2], &[], &[
-            "delete element ip ferromesh front { 198.19.0.5 . tcp . 80 : goto of1 }",
-            "delete element ip ferromesh end { 198.19.0.5 . tcp . 80 . 0 : 198.18.0.2 . 80 }",
-        ]);
+        check(
+            &[2],
+            &[],
+            &[
+                "delete element ip ferromesh front { 198.19.0.5 . tcp . 80 : goto of1 }",
+                "delete element ip ferromesh end { 198.19.0.5 . tcp . 80 . 0 : 198.18.0.2 . 80 }",
+            ],
+        );
     }
 
     #[test]
     fn one_more_endpoint_brings_its_chain() {
-        check(&[2], &[2, 3], &[
-            "add chain ip ferromesh of2",
-            "add rule ip ferromesh of2 meta mark set numgen random mod 2 goto pick",
-            "delete element ip ferromesh front { 198.19.0.5 . tcp . 80 : goto of1 }",
-            "add element ip ferromesh end { 198.19.0.5 . tcp . 80 . 1 : 198.18.0.3 . 80 }",
-            "add element ip ferromesh front { 198.19.0.5 . tcp . 80 : goto of2 }",
-        ]);
+        check(
+            &[2],
+            &[2, 3],
+            &[
+                "add chain ip ferromesh of2",
+                "add rule ip ferromesh of2 meta mark set numgen random mod 2 goto pick",
+                "delete element ip ferromesh front { 198.19.0.5 . tcp . 80 : goto of1 }",
+                "add element ip ferromesh end { 198.19.0.5 . tcp . 80 . 1 : 198.18.0.3 . 80 }",
+                "add element ip ferromesh front { 198.19.0.5 . tcp . 80 : goto of2 }",
+            ],
+        );
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Network {
 }
 
 enum Change {
-    Service(Event<Service>),
+    Service(Box<Event<Service>>),
     Slice(Event<EndpointSlice>),
 }
 
@@ -52,16 +52,18 @@ fn watch_all<K>(client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    watcher::watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff().filter_map(|event| async {
-        event.inspect_err(|error| tracing::warn!(%error, kind = std::any::type_name::<K>(), "watch")).ok()
-    })
+    watcher::watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff().filter_map(
+        |event| async {
+            event.inspect_err(|error| tracing::warn!(%error, kind = std::any::type_name::<K>(), "watch")).ok()
+        },
+    )
 }
 
 impl Network {
     /// Runs until told to stop.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), LinkError> {
         self.link.run(&["nft", "-f", "-"], rules::base().as_bytes()).await?;
-        let services = watch_all::<Service>(&self.client).map(Change::Service);
+        let services = watch_all::<Service>(&self.client).map(|event| Change::Service(Box::new(event)));
         let slices = watch_all::<EndpointSlice>(&self.client).map(Change::Slice);
         let mut changes = std::pin::pin!(futures::stream::select(services, slices));
         let mut objects = Objects::default();
@@ -97,20 +99,24 @@ impl Network {
 
 fn take(objects: &mut Objects, change: Change, listed: &mut (bool, bool)) {
     match change {
-        Change::Service(Event::Init) => {
-            listed.0 = false;
-            objects.clear_services();
-        }
-        Change::Service(Event::Apply(service) | Event::InitApply(service)) => objects.put_service(service),
-        Change::Service(Event::Delete(service)) => objects.drop_service(&service),
-        Change::Service(Event::InitDone) => listed.0 = true,
-        Change::Slice(Event::Init) => {
-            listed.1 = false;
-            objects.clear_slices();
-        }
-        Change::Slice(Event::Apply(slice) | Event::InitApply(slice)) => objects.put_slice(slice),
-        Change::Slice(Event::Delete(slice)) => objects.drop_slice(&slice),
-        Change::Slice(Event::InitDone) => listed.1 = true,
+        Change::Service(event) => match *event {
+            Event::Init => {
+                listed.0 = false;
+                objects.clear_services();
+            }
+            Event::Apply(service) | Event::InitApply(service) => objects.put_service(service),
+            Event::Delete(service) => objects.drop_service(&service),
+            Event::InitDone => listed.0 = true,
+        },
+        Change::Slice(event) => match event {
+            Event::Init => {
+                listed.1 = false;
+                objects.clear_slices();
+            }
+            Event::Apply(slice) | Event::InitApply(slice) => objects.put_slice(slice),
+            Event::Delete(slice) => objects.drop_slice(&slice),
+            Event::InitDone => listed.1 = true,
+        },
     }
 }
 
@@ -170,7 +176,8 @@ impl Keeping<'_> {
     /// Gives LoadBalancers their addresses; says what is to be relayed.
     async fn balance(&self, entries: &[Entry]) -> Wanted {
         let mut wanted = Wanted::new();
-        let kept = |entry: &Entry| entry.balancer_address.filter(|address| entry.load_balancer && address.is_loopback());
+        let kept =
+            |entry: &Entry| entry.balancer_address.filter(|address| entry.load_balancer && address.is_loopback());
         let mut taken: BTreeSet<Ipv4Addr> = entries.iter().filter_map(kept).collect();
         for entry in entries {
             let own = match entry.kind {
@@ -217,7 +224,8 @@ impl Keeping<'_> {
         let at = refused.at;
         let found = entries.iter().find_map(|entry| {
             let port = entry.ports.iter().find(|port| {
-                entry.balancer_address == Some(*at.ip()) && port.number == at.port() || port.node_port == Some(at.port())
+                entry.balancer_address == Some(*at.ip()) && port.number == at.port()
+                    || port.node_port == Some(at.port())
             })?;
             Some((entry, port))
         });

@@ -187,7 +187,9 @@ fn choose<'a>(slices: &[&'a EndpointSlice], any_state: bool) -> Vec<(&'a Endpoin
     if !ready.is_empty() {
         return ready;
     }
-    all().filter(|(_, end)| conditions(end).terminating == Some(true) && conditions(end).serving.unwrap_or(true)).collect()
+    all()
+        .filter(|(_, end)| conditions(end).terminating == Some(true) && conditions(end).serving.unwrap_or(true))
+        .collect()
 }
 
 /// What the packet filter is to know. The sandbox's own listeners answer for the API and for names.
@@ -219,6 +221,7 @@ pub(crate) fn rules(entries: &[Entry], pods: &BTreeSet<Ipv4Addr>) -> Rules {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases read better")]
 pub(crate) mod tests {
     use super::*;
     use serde_json::{Value, json};

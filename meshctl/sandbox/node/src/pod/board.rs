@@ -28,8 +28,11 @@ impl Board {
     pub(crate) fn new(pod: Arc<Pod>, cells: Cells, around: Circumstances) -> Self {
         let meta = &pod.metadata;
         let uid = meta.uid.clone().unwrap_or_default();
-        let title =
-            format!("{}_{}({uid})", meta.name.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default());
+        let title = format!(
+            "{}_{}({uid})",
+            meta.name.as_deref().unwrap_or_default(),
+            meta.namespace.as_deref().unwrap_or_default()
+        );
         Self { inner: Mutex::new(Inner { pod, cells, around }), changed: watch::Sender::new(0), uid, title }
     }
 

@@ -4,17 +4,14 @@
 //! Spawned by `worker`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, LifecycleHandler, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use kube::Api;
-use nix::sys::signal::Signal;
 use tokio::sync::{broadcast, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -22,10 +19,9 @@ use super::board::Board;
 use super::env::{self, Place, Sources};
 use super::kit::Kit;
 use super::live::{Input, Run, Runner};
-use super::log::{Log, Stream, pump};
+use super::log::Log;
 use super::person;
-use super::probe::{Asked, Counter, ProbeError, Rhythm};
-use super::status::{Cell, Ended, State, is_sidecar};
+use super::status::{Cell, State, is_sidecar};
 use crate::event::Tone;
 use crate::image::{Image, LINKS, PROGRAMS};
 use crate::keeper::birth::Users;
@@ -70,21 +66,22 @@ struct NotStarted {
     message: String,
 }
 
-enum Ending {
+/// Why a run ended.
+pub(super) enum Ending {
     Exited(Exit),
-    Stopped(Exit),
+    Stopped,
 }
 
 impl Supervised {
-    fn pod(&self) -> Arc<Pod> {
+    pub(super) fn pod(&self) -> Arc<Pod> {
         self.board.pod()
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.container.name
     }
 
-    fn cell(&self, change: impl FnOnce(&mut Cell)) {
+    pub(super) fn cell(&self, change: impl FnOnce(&mut Cell)) {
         self.board.cell(self.name(), change);
     }
 
@@ -92,7 +89,7 @@ impl Supervised {
         self.cell(|cell| cell.state = State::Waiting { reason: reason.to_owned(), message });
     }
 
-    fn say(&self, tone: Tone, reason: &str, text: &str) {
+    pub(super) fn say(&self, tone: Tone, reason: &str, text: &str) {
         let field = if self.init || is_sidecar(&self.container) { "initContainers" } else { "containers" };
         let about = self.board.reference(Some(format!("spec.{field}{{{}}}", self.name())));
         self.kit.events.say(&about, tone, reason, text);
@@ -120,7 +117,7 @@ impl Supervised {
             let Some(image) = self.image(&mut images, &mut stop).await else { return self.finish(Outcome::Stopped) };
             let began = Instant::now();
             let ending = match self.start(&image).await {
-                Ok((launched, run_exit)) => self.attend(launched, run_exit, &mut stop).await,
+                Ok((launched, run_exit)) => Box::pin(self.attend(launched, run_exit, &mut stop)).await,
                 Err(failure) if failure.reason == "CreateContainerConfigError" => {
                     self.say(Tone::Warning, "Failed", &format!("Error: {}", failure.message));
                     self.waiting(failure.reason, Some(failure.message));
@@ -141,7 +138,7 @@ impl Supervised {
                 }
             };
             let exit = match ending {
-                Ending::Stopped(_) => return self.finish(Outcome::Stopped),
+                Ending::Stopped => return self.finish(Outcome::Stopped),
                 Ending::Exited(exit) => exit,
             };
             if !self.again(exit.code) {
@@ -155,7 +152,11 @@ impl Supervised {
                     self.name(),
                     self.board.title()
                 );
-                self.say(Tone::Warning, "BackOff", &format!("Back-off restarting failed container {} in pod {}", self.name(), self.board.title()));
+                self.say(
+                    Tone::Warning,
+                    "BackOff",
+                    &format!("Back-off restarting failed container {} in pod {}", self.name(), self.board.title()),
+                );
                 self.cell(|cell| {
                     keep_last(cell);
                     cell.state = State::Waiting { reason: "CrashLoopBackOff".to_owned(), message: Some(text) };
@@ -176,7 +177,10 @@ impl Supervised {
             cell.done = true;
             cell.ready = false;
             cell.started = false;
-            if outcome == Outcome::Stopped && matches!(cell.state, State::Waiting { .. }) && let Some(last) = cell.last.take() {
+            if outcome == Outcome::Stopped
+                && matches!(cell.state, State::Waiting { .. })
+                && let Some(last) = cell.last.take()
+            {
                 cell.state = State::Ended(last);
             }
         });
@@ -327,8 +331,14 @@ impl Supervised {
             }
         };
         let runner = Runner { link: self.kit.link.clone(), process: launched.process, command: Arc::new(command) };
-        let run =
-            Run { runner, log: Arc::clone(&log), output, input, stdin_once: self.container.stdin_once == Some(true), exit };
+        let run = Run {
+            runner,
+            log: Arc::clone(&log),
+            output,
+            input,
+            stdin_once: self.container.stdin_once == Some(true),
+            exit,
+        };
         let id = format!("sandbox://{uid}-{}-{restarts}", self.name());
         self.kit.live.update(&uid, self.name(), |runs| {
             runs.current = Some(run);
@@ -342,239 +352,6 @@ impl Supervised {
         self.say(Tone::Normal, "Started", &format!("Started container {}", self.name()));
         Ok((launched, exit_sender))
     }
-
-    /// Stays with a run until it has ended.
-    async fn attend(&self, launched: Launched, tell: watch::Sender<Option<Exit>>, stop: &mut Stop) -> Ending {
-        let began = Timestamp::now();
-        let Some(run) = self.kit.live.find(self.board.uid(), self.name()).and_then(|runs| runs.current) else {
-            return Ending::Stopped(Exit { code: EXIT_NOT_STARTED, signal: None });
-        };
-        let mut pumps = JoinSet::new();
-        let each = |stream| {
-            let output = run.output.clone();
-            // Nobody attached is no failure.
-            move |piece: &[u8]| drop(output.send((stream, Bytes::copy_from_slice(piece))))
-        };
-        match launched.streams {
-            Streams::Pipes { stdout, stderr, .. } => {
-                pumps.spawn(pump(stdout, Stream::Out, Arc::clone(&run.log), each(Stream::Out)));
-                pumps.spawn(pump(stderr, Stream::Err, Arc::clone(&run.log), each(Stream::Err)));
-            }
-            Streams::Terminal(terminal) => {
-                pumps.spawn(pump(terminal, Stream::Out, Arc::clone(&run.log), each(Stream::Out)));
-            }
-        }
-        self.cell(|cell| cell.state = State::Running { since: began });
-        let mut exit = launched.exit;
-        let asked = Asked {
-            link: self.kit.link.clone(),
-            container: self.container.clone(),
-            address: self.place.pod_ip.parse().unwrap_or(crate::net::GATEWAY_ADDRESS),
-            runner: run.runner.clone(),
-        };
-        let (end, stopped, killed) = tokio::select! {
-            end = &mut exit => (end, false, None),
-            why = self.watch_over(&asked) => {
-                self.say(Tone::Normal, "Killing", &why);
-                let deadline = Instant::now() + self.grace();
-                (self.bring_down(&asked, &mut exit, deadline, stop).await, false, Some(why))
-            }
-            deadline = told(stop) => {
-                self.cell(|cell| cell.ready = false);
-                self.say(Tone::Normal, "Killing", &format!("Stopping container {}", self.name()));
-                (self.bring_down(&asked, &mut exit, deadline, stop).await, true, None)
-            }
-        };
-        let exit = end.unwrap_or(Exit { code: 137, signal: Some(9) });
-        while pumps.join_next().await.is_some() {}
-        run.log.end();
-        let reason = if exit.code == 0 { "Completed" } else { "Error" };
-        let message = self.last_words(&run.log, exit);
-        self.cell(|cell| {
-            let ended = Ended {
-                code: exit.code,
-                signal: None,
-                reason: reason.to_owned(),
-                message,
-                started: Some(began),
-                finished: Timestamp::now(),
-                id: cell.id.clone(),
-            };
-            cell.state = State::Ended(ended);
-            cell.ready = false;
-            cell.started = false;
-        });
-        tell.send_replace(Some(exit));
-        self.kit.live.update(self.board.uid(), self.name(), |runs| runs.current = None);
-        if let Some(why) = killed {
-            tracing::info!(pod = self.board.title(), container = self.name(), why, "container killed");
-        }
-        if stopped { Ending::Stopped(exit) } else { Ending::Exited(exit) }
-    }
-
-    fn last_words(&self, log: &Log, exit: Exit) -> Option<String> {
-        let wanted = self.container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
-        if !wanted || exit.code == 0 {
-            return None;
-        }
-        let filter = super::log::Filter { tail_lines: Some(80), ..Default::default() };
-        let (_, text) = super::log::Reader::open(log.path(), filter).ok()?;
-        let from = text.len().saturating_sub(2048);
-        Some(String::from_utf8_lossy(text.get(from..)?).into_owned())
-    }
-
-    fn grace(&self) -> Duration {
-        let seconds = self.pod().spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
-        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-    }
-
-    /// preStop and SIGTERM, then SIGKILL at the deadline (which may come nearer meanwhile).
-    async fn bring_down(
-        &self,
-        asked: &Asked,
-        exit: &mut tokio::sync::oneshot::Receiver<Exit>,
-        mut deadline: Instant,
-        stop: &mut Stop,
-    ) -> Result<Exit, tokio::sync::oneshot::error::RecvError> {
-        let process = asked.runner.process;
-        let hook = self.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.clone());
-        let gentle = async {
-            if let Some(hook) = hook
-                && let Err(error) = self.hook(&hook, asked).await
-            {
-                self.say(Tone::Warning, "FailedPreStopHook", &format!("PreStopHook failed: {error}"));
-            }
-            let signal = self.stop_signal();
-            self.kit.link.signal(process, signal).await;
-            std::future::pending::<()>().await;
-        };
-        let mut gentle = std::pin::pin!(gentle);
-        let mut open = true;
-        loop {
-            tokio::select! {
-                end = &mut *exit => return end,
-                () = &mut gentle => {}
-                () = tokio::time::sleep_until(deadline) => break,
-                changed = stop.changed(), if open => {
-                    open = changed.is_ok();
-                    if let Some(nearer) = *stop.borrow() {
-                        deadline = deadline.min(nearer);
-                    }
-                }
-            }
-        }
-        self.kit.link.signal(process, Signal::SIGKILL).await;
-        exit.await
-    }
-
-    fn stop_signal(&self) -> Signal {
-        let named = self.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
-        named.and_then(|name| name.parse().ok()).unwrap_or(Signal::SIGTERM)
-    }
-
-    async fn hook(&self, hook: &LifecycleHandler, asked: &Asked) -> Result<(), ProbeError> {
-        if let Some(exec) = &hook.exec {
-            return asked.exec(exec.command.as_deref().unwrap_or_default()).await;
-        }
-        if let Some(get) = &hook.http_get {
-            return asked.http_get(get).await;
-        }
-        if let Some(sleep) = &hook.sleep {
-            tokio::time::sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))).await;
-        }
-        Ok(())
-    }
-
-    /// postStart and probes; returns only with a reason to kill.
-    async fn watch_over(&self, asked: &Asked) -> String {
-        if let Some(hook) = self.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref())
-            && let Err(error) = self.hook(hook, asked).await
-        {
-            self.say(Tone::Warning, "FailedPostStartHook", &format!("PostStartHook failed: {error}"));
-            return format!("FailedPostStartHook: container {} will be killed", self.name());
-        }
-        if let Some(probe) = &self.container.startup_probe {
-            let mut counter = Counter::new(probe);
-            let rhythm = Rhythm::new(probe);
-            tokio::time::sleep(rhythm.delay).await;
-            loop {
-                let answer = asked.ask(probe).await;
-                if let Err(error) = &answer {
-                    self.say(Tone::Warning, "Unhealthy", &format!("Startup probe failed: {error}"));
-                }
-                match counter.take(answer.is_ok()) {
-                    Some(true) => break,
-                    Some(false) => {
-                        return format!("Container {} failed startup probe, will be restarted", self.name());
-                    }
-                    None => tokio::time::sleep(rhythm.period).await,
-                }
-            }
-        }
-        let gated = self.container.readiness_probe.is_some();
-        self.cell(|cell| {
-            cell.started = true;
-            cell.ready = !gated;
-        });
-        tokio::select! {
-            () = self.watch_readiness(asked) => unreachable_reason(),
-            why = self.watch_life(asked) => why,
-        }
-    }
-
-    async fn watch_readiness(&self, asked: &Asked) {
-        let Some(probe) = &self.container.readiness_probe else { return std::future::pending().await };
-        let (mut counter, rhythm) = (Counter::new(probe), Rhythm::new(probe));
-        tokio::time::sleep(rhythm.delay).await;
-        // A program that has just begun is asked more often, so that a good one is ready soon.
-        let mut eager = EAGER.iter();
-        loop {
-            let answer = asked.ask(probe).await;
-            let ready = self.board.read(self.name(), |cell| cell.ready).unwrap_or_default();
-            let next = if ready { None } else { eager.next() };
-            if let Err(error) = &answer
-                && next.is_none()
-            {
-                self.say(Tone::Warning, "Unhealthy", &format!("Readiness probe failed: {error}"));
-            }
-            if let Some(verdict) = counter.take(answer.is_ok())
-                && verdict != ready
-            {
-                self.cell(|cell| cell.ready = verdict);
-            }
-            tokio::time::sleep(next.copied().unwrap_or(rhythm.period).min(rhythm.period)).await;
-        }
-    }
-
-    async fn watch_life(&self, asked: &Asked) -> String {
-        let Some(probe) = &self.container.liveness_probe else { return std::future::pending().await };
-        let (mut counter, rhythm) = (Counter::new(probe), Rhythm::new(probe));
-        tokio::time::sleep(rhythm.delay).await;
-        loop {
-            let answer = asked.ask(probe).await;
-            if let Err(error) = &answer {
-                self.say(Tone::Warning, "Unhealthy", &format!("Liveness probe failed: {error}"));
-            }
-            if counter.take(answer.is_ok()) == Some(false) {
-                return format!("Container {} failed liveness probe, will be restarted", self.name());
-            }
-            tokio::time::sleep(rhythm.period).await;
-        }
-    }
-}
-
-/// The first waits between readiness probes of a container that is not ready yet.
-const EAGER: [Duration; 6] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-    Duration::from_millis(1000),
-];
-
-fn unreachable_reason() -> String {
-    "readiness is no longer watched".to_owned()
 }
 
 fn keep_last(cell: &mut Cell) {
@@ -592,7 +369,7 @@ async fn pause(wait: Duration, stop: &mut Stop) -> bool {
 }
 
 /// Waits until told to stop.
-async fn told(stop: &mut Stop) -> Instant {
+pub(super) async fn told(stop: &mut Stop) -> Instant {
     loop {
         if let Some(deadline) = *stop.borrow_and_update() {
             return deadline;
@@ -619,8 +396,8 @@ fn is_fixed(pod: &Pod, name: &str) -> bool {
     volume.is_some_and(|volume| volume.empty_dir.is_none() && volume.host_path.is_none())
 }
 
-fn remove_log(path: &PathBuf) {
-    for path in [path.clone(), path.with_extension("log.1")] {
+fn remove_log(path: &Path) {
+    for path in [path.to_owned(), path.with_extension("log.1")] {
         if let Err(error) = std::fs::remove_file(&path)
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -151,10 +151,7 @@ pub(crate) fn field_value(pod: &Pod, field: &ObjectFieldSelector, place: &Place)
         "status.hostIP" | "status.hostIPs" => Some(place.host_ip.clone()),
         "status.podIP" | "status.podIPs" => Some(place.pod_ip.clone()),
         path => {
-            let (map, key) = path
-                .strip_suffix("']")
-                .and_then(|path| path.split_once("['"))
-                .ok_or_else(unknown)?;
+            let (map, key) = path.strip_suffix("']").and_then(|path| path.split_once("['")).ok_or_else(unknown)?;
             let map = match map {
                 "metadata.labels" => meta.labels.as_ref(),
                 "metadata.annotations" => meta.annotations.as_ref(),
@@ -183,7 +180,8 @@ pub(crate) fn resource_value(
         None => Some(container),
         Some(name) => {
             let spec = pod.spec.as_ref();
-            let all = spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+            let all =
+                spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
             all.into_iter().find(|found| found.name == *name)
         }
     };
@@ -204,7 +202,9 @@ pub(crate) fn resource_value(
         (None, _, _) => return Err(unknown()),
     };
     let divisor = match &field.divisor {
-        Some(quantity) if quantity.0 != "0" => self::milli(quantity).filter(|divisor| *divisor > 0).ok_or_else(unknown)?,
+        Some(quantity) if quantity.0 != "0" => {
+            self::milli(quantity).filter(|divisor| *divisor > 0).ok_or_else(unknown)?
+        }
         _ => 1000,
     };
     Ok(milli.div_ceil(divisor).to_string())
@@ -321,10 +321,7 @@ mod tests {
         }))
         .unwrap();
         let sources = Sources {
-            config_maps: BTreeMap::from([(
-                "m".to_owned(),
-                Some(BTreeMap::from([("k".to_owned(), "v".to_owned())])),
-            )]),
+            config_maps: BTreeMap::from([("m".to_owned(), Some(BTreeMap::from([("k".to_owned(), "v".to_owned())])))]),
             secrets: BTreeMap::new(),
         };
         let env = build(&pod, &pod.spec.as_ref().unwrap().containers[0], &[], &sources, &place()).unwrap();
@@ -334,7 +331,11 @@ mod tests {
 
     #[test]
     fn earlier_variables_are_put_in() {
-        check(json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)$$(A)$(C)$x"}]}), "B", Some("1$(A)$(C)$x"));
+        check(
+            json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)$$(A)$(C)$x"}]}),
+            "B",
+            Some("1$(A)$(C)$x"),
+        );
     }
 
     #[test]

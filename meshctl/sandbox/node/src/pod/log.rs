@@ -250,7 +250,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::create(folder.path().join("c/0.log")).unwrap();
         for (second, line) in lines.iter().enumerate() {
-            log.add(Stream::Out, line.as_bytes(), true, Timestamp::from_second(i64::try_from(second).unwrap()).unwrap());
+            log.add(
+                Stream::Out,
+                line.as_bytes(),
+                true,
+                Timestamp::from_second(i64::try_from(second).unwrap()).unwrap(),
+            );
         }
         (folder, log)
     }

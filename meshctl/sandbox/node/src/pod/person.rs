@@ -47,7 +47,10 @@ pub(crate) fn person(pod: &Pod, container: &Container, users: Users, sidecar: bo
     };
     let uid = id("runAsUser", own.run_as_user.or(all.run_as_user))?;
     let gid = id("runAsGroup", own.run_as_group.or(all.run_as_group))?;
-    if own.run_as_non_root.or(all.run_as_non_root) == Some(true) && uid == 0 && own.run_as_user.or(all.run_as_user).is_some() {
+    if own.run_as_non_root.or(all.run_as_non_root) == Some(true)
+        && uid == 0
+        && own.run_as_user.or(all.run_as_user).is_some()
+    {
         return Err(PersonError::Root);
     }
     let mut groups = Vec::new();
@@ -63,12 +66,11 @@ pub(crate) fn person(pod: &Pod, container: &Container, users: Users, sidecar: bo
     }
     if one && sidecar {
         // Only a mark tells the sidecar's packets from the application's here.
-        for name in ["CAP_NET_ADMIN".to_owned()] {
-            if !bounding.contains(&name) {
-                bounding.push(name.clone());
-            }
-            ambient.push(name);
+        let name = "CAP_NET_ADMIN".to_owned();
+        if !bounding.contains(&name) {
+            bounding.push(name.clone());
         }
+        ambient.push(name);
     }
     let person = Person {
         uid: if one { 0 } else { uid },
@@ -94,8 +96,7 @@ fn capabilities(given: Option<&Capabilities>, privileged: bool) -> Vec<String> {
         (given.add.clone().unwrap_or_default(), given.drop.clone().unwrap_or_default())
     });
     let is_all = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case("ALL"));
-    let mut kept: Vec<String> =
-        if is_all(&add) { every() } else { DEFAULT.iter().map(|name| full(name)).collect() };
+    let mut kept: Vec<String> = if is_all(&add) { every() } else { DEFAULT.iter().map(|name| full(name)).collect() };
     if is_all(&drop) {
         kept.clear();
     }
@@ -109,6 +110,7 @@ fn capabilities(given: Option<&Capabilities>, privileged: bool) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases read better")]
 mod tests {
     use super::*;
     use serde_json::{Value, json};
@@ -128,9 +130,10 @@ mod tests {
     #[test]
     fn with_one_user_the_sidecar_may_mark_and_nothing_else() {
         let person = check(json!({"runAsUser": 1337, "capabilities": {"drop": ["ALL"]}}), Users::One, true).unwrap();
-        assert_eq!((person.uid, person.bounding, person.ambient), (0, vec!["CAP_NET_ADMIN".into()], vec![
-            "CAP_NET_ADMIN".into()
-        ]));
+        assert_eq!(
+            (person.uid, person.bounding, person.ambient),
+            (0, vec!["CAP_NET_ADMIN".into()], vec!["CAP_NET_ADMIN".into()])
+        );
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub(crate) struct Counter {
 
 impl Counter {
     pub(crate) fn new(probe: &Probe) -> Self {
-        let at_least_one = |value: Option<i32>, default| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default).max(1);
+        let at_least_one =
+            |value: Option<i32>, default| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default).max(1);
         Self {
             success: at_least_one(probe.success_threshold, 1),
             failure: at_least_one(probe.failure_threshold, 3),
@@ -161,7 +162,8 @@ impl Asked {
         let scheme = get.scheme.as_deref().unwrap_or("HTTP").to_ascii_lowercase();
         let url = format!("{scheme}://{to}{path}");
         let failed = |cause: String| ProbeError::Http { url: url.clone(), cause };
-        let mut request = http::Request::get(path.as_str()).header("user-agent", "kube-probe/1.33").header("accept", "*/*");
+        let mut request =
+            http::Request::get(path.as_str()).header("user-agent", "kube-probe/1.33").header("accept", "*/*");
         let mut host = to.to_string();
         for header in get.http_headers.iter().flatten() {
             if header.name.eq_ignore_ascii_case("host") {
@@ -215,9 +217,8 @@ impl Asked {
         let to = self.target(None, number);
         let stream = self.connect(to).await?;
         let failed = |error: hyper::Error| ProbeError::Http { url: format!("grpc://{to}"), cause: error.to_string() };
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .map_err(failed)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(failed)?;
         let service = grpc.service.clone().unwrap_or_default();
         let request = http::Request::post(format!("http://{to}/grpc.health.v1.Health/Check"))
             .header("content-type", "application/grpc")
@@ -309,8 +310,7 @@ mod tests {
     use super::*;
 
     fn check(success: i32, failure: i32, answers: &[bool], expected: &[Option<bool>]) {
-        let probe =
-            Probe { success_threshold: Some(success), failure_threshold: Some(failure), ..Probe::default() };
+        let probe = Probe { success_threshold: Some(success), failure_threshold: Some(failure), ..Probe::default() };
         let mut counter = Counter::new(&probe);
         let found: Vec<_> = answers.iter().map(|well| counter.take(*well)).collect();
         assert_eq!(found, expected);

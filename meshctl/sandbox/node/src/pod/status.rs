@@ -173,9 +173,10 @@ pub(crate) fn phase(pod: &Pod, cells: &Cells) -> &'static str {
     let never = spec.restart_policy.as_deref() == Some("Never");
     let on_failure = spec.restart_policy.as_deref() == Some("OnFailure");
     let mains: Vec<&Cell> = spec.containers.iter().filter_map(|container| cells.get(&container.name)).collect();
-    let failed_init = spec.init_containers.iter().flatten().filter(|container| !is_sidecar(container)).any(|container| {
-        cells.get(&container.name).is_some_and(|cell| cell.done && cell.ended().is_some_and(|end| end.code != 0))
-    });
+    let failed_init =
+        spec.init_containers.iter().flatten().filter(|container| !is_sidecar(container)).any(|container| {
+            cells.get(&container.name).is_some_and(|cell| cell.done && cell.ended().is_some_and(|end| end.code != 0))
+        });
     if failed_init && never {
         return "Failed";
     }
@@ -185,8 +186,8 @@ pub(crate) fn phase(pod: &Pod, cells: &Cells) -> &'static str {
             return if well { "Succeeded" } else { "Failed" };
         }
     }
-    let begun = |cell: &&Cell| matches!(cell.state, State::Running { .. }) || cell.ended().is_some();
-    if initialized(pod, cells) && mains.iter().all(|cell| begun(&cell)) { "Running" } else { "Pending" }
+    let begun = |cell: &Cell| matches!(cell.state, State::Running { .. }) || cell.ended().is_some();
+    if initialized(pod, cells) && mains.iter().all(|cell| begun(cell)) { "Running" } else { "Pending" }
 }
 
 fn condition(old: &[PodCondition], kind: &str, why_not: Option<(&str, String)>, now: Timestamp) -> PodCondition {
@@ -219,16 +220,19 @@ pub(crate) fn compute(pod: &Pod, cells: &Cells, around: &Circumstances, now: Tim
     let inits: Vec<&Container> = spec.init_containers.iter().flatten().collect();
     let cell = |container: &Container| cells.get(&container.name);
     let names = |pick: &dyn Fn(&Container) -> bool, of: &[&Container]| {
-        of.iter().filter(|container| pick(container)).map(|container| container.name.as_str()).collect::<Vec<_>>().join(" ")
+        of.iter()
+            .filter(|container| pick(container))
+            .map(|container| container.name.as_str())
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     let counted: Vec<&Container> =
         spec.containers.iter().chain(inits.iter().copied().filter(|container| is_sidecar(container))).collect();
     let unready = names(&|container| !cell(container).is_some_and(|cell| cell.ready), &counted);
     let uninit = names(
         &|container| {
-            !cell(container).is_some_and(|cell| {
-                cell.started || matches!(&cell.state, State::Ended(end) if end.code == 0)
-            })
+            !cell(container)
+                .is_some_and(|cell| cell.started || matches!(&cell.state, State::Ended(end) if end.code == 0))
         },
         &inits,
     );
@@ -243,9 +247,7 @@ pub(crate) fn compute(pod: &Pod, cells: &Cells, around: &Circumstances, now: Tim
     };
     let gates = spec.readiness_gates.iter().flatten();
     let shut = gates
-        .filter(|gate| {
-            !old_conditions.iter().any(|found| found.type_ == gate.condition_type && found.status == "True")
-        })
+        .filter(|gate| !old_conditions.iter().any(|found| found.type_ == gate.condition_type && found.status == "True"))
         .map(|gate| gate.condition_type.clone())
         .collect::<Vec<_>>();
     let ready = not_ready.clone().or_else(|| {
@@ -352,7 +354,12 @@ mod tests {
 
     #[test]
     fn a_pod_is_pending_until_initialized() {
-        check("Always", [running(), Cell::waiting("PodInitializing"), Cell::waiting("x"), Cell::waiting("x")], "Pending", false);
+        check(
+            "Always",
+            [running(), Cell::waiting("PodInitializing"), Cell::waiting("x"), Cell::waiting("x")],
+            "Pending",
+            false,
+        );
     }
 
     #[test]

@@ -294,6 +294,7 @@ fn add_fields(
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases read better")]
 mod tests {
     use super::*;
 

@@ -4,15 +4,11 @@
 //! Spawned by `node`, which tells it of changes.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -20,17 +16,17 @@ use tokio::time::Instant;
 use super::board::Board;
 use super::container::{Outcome, Supervised};
 use super::env::Place;
+use super::files::{hosts, resolv};
 use super::kit::{Kit, Lease};
+use super::report::{remove, write_once, write_status};
 use super::status::{self, Cell, Cells, Circumstances, State, is_sidecar};
 use super::volumes::{self, Volumes};
 use crate::event::Tone;
 use crate::keeper::wire::{PodUp, Request};
-use crate::net::{DNS_ADDRESS, GATEWAY_ADDRESS};
+use crate::net::GATEWAY_ADDRESS;
 
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
-/// Changes that come together are written together.
-const GATHER: Duration = Duration::from_millis(5);
 /// What a Pod that vanished from the API gets, whatever its own grace.
 const GONE_GRACE: Duration = Duration::from_secs(2);
 const SIDECAR_GRACE: Duration = Duration::from_secs(2);
@@ -119,17 +115,20 @@ fn board(kit: &Kit, pod: &Arc<Pod>) -> Board {
     let now = Timestamp::now();
     let cells: Cells = containers(pod)
         .map(|container| {
-            let init = pod.spec.iter().any(|spec| {
-                spec.init_containers.iter().flatten().any(|found| found.name == container.name)
-            });
+            let init = pod
+                .spec
+                .iter()
+                .any(|spec| spec.init_containers.iter().flatten().any(|found| found.name == container.name));
             let has_inits = pod.spec.iter().any(|spec| spec.init_containers.is_some());
             let mut cell = Cell::waiting(if has_inits || init { "PodInitializing" } else { "ContainerCreating" });
             if let Some(found) = old.get(container.name.as_str()) {
                 cell.restarts = found.restart_count;
                 let begun = found.state.as_ref().and_then(|state| {
-                    state.running.as_ref().and_then(|running| running.started_at.clone()).or_else(|| {
-                        state.terminated.as_ref().and_then(|ended| ended.started_at.clone())
-                    })
+                    state
+                        .running
+                        .as_ref()
+                        .and_then(|running| running.started_at.clone())
+                        .or_else(|| state.terminated.as_ref().and_then(|ended| ended.started_at.clone()))
                 });
                 if let Some(begun) = begun {
                     cell.restarts += 1;
@@ -275,55 +274,6 @@ async fn set_up(kit: &Arc<Kit>, board: &Arc<Board>) -> (Worker, Lease, Volumes) 
         mains: Vec::new(),
     };
     (worker, lease, volumes)
-}
-
-/// `/etc/hosts` of a Pod.
-fn hosts(spec: &PodSpec, address: Ipv4Addr, hostname: &str, namespace: &str) -> String {
-    let mut text = String::from(
-        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-    );
-    match &spec.subdomain {
-        Some(subdomain) => {
-            text += &format!("{address}\t{hostname}.{subdomain}.{namespace}.svc.cluster.local\t{hostname}\n");
-        }
-        None => text += &format!("{address}\t{hostname}\n"),
-    }
-    for alias in spec.host_aliases.iter().flatten() {
-        let names = alias.hostnames.clone().unwrap_or_default().join("\t");
-        text += &format!("{}\t{names}\n", alias.ip);
-    }
-    text
-}
-
-/// `/etc/resolv.conf` of a Pod.
-fn resolv(spec: &PodSpec, namespace: &str) -> String {
-    let config = spec.dns_config.clone().unwrap_or_default();
-    let own = spec.dns_policy.as_deref() == Some("None");
-    let (mut servers, mut search, mut options) = (Vec::new(), Vec::new(), Vec::new());
-    if !own {
-        servers.push(DNS_ADDRESS.to_string());
-        search.push(format!("{namespace}.svc.cluster.local"));
-        search.extend(["svc.cluster.local".to_owned(), "cluster.local".to_owned()]);
-        options.push("ndots:5".to_owned());
-    }
-    servers.extend(config.nameservers.unwrap_or_default());
-    search.extend(config.searches.unwrap_or_default());
-    for option in config.options.unwrap_or_default() {
-        let name = option.name.unwrap_or_default();
-        options.retain(|old| old.split(':').next() != Some(name.as_str()));
-        options.push(option.value.map_or(name.clone(), |value| format!("{name}:{value}")));
-    }
-    let mut text = String::new();
-    for server in servers {
-        text += &format!("nameserver {server}\n");
-    }
-    if !search.is_empty() {
-        text += &format!("search {}\n", search.join(" "));
-    }
-    if !options.is_empty() {
-        text += &format!("options {}\n", options.join(" "));
-    }
-    text
 }
 
 impl Worker {
@@ -484,109 +434,5 @@ async fn refresh(mut volumes: Volumes, board: Arc<Board>, place: Place) {
         if let Err(error) = volumes.fill(&board.pod(), &place).await {
             tracing::debug!(pod = board.title(), %error, "volume not refreshed");
         }
-    }
-}
-
-async fn write_status(kit: Arc<Kit>, board: Arc<Board>) {
-    let mut changes = board.changes();
-    let mut last = None;
-    loop {
-        let (pod, cells, around) = board.look();
-        let now = status::compute(&pod, &cells, &around, Timestamp::now());
-        if last.as_ref() != Some(&now) {
-            if write(&kit, &board, &pod, &now).await {
-                last = Some(now);
-            } else {
-                tokio::time::sleep(RETRY).await;
-                continue;
-            }
-        }
-        if changes.changed().await.is_err() {
-            return;
-        }
-        tokio::time::sleep(GATHER).await;
-        changes.borrow_and_update();
-    }
-}
-
-async fn write_once(kit: &Kit, board: &Board) {
-    let (pod, cells, around) = board.look();
-    let now = status::compute(&pod, &cells, &around, Timestamp::now());
-    write(kit, board, &pod, &now).await;
-}
-
-/// True: written, or there is nothing left to write to.
-async fn write(kit: &Kit, board: &Board, pod: &Pod, now: &k8s_openapi::api::core::v1::PodStatus) -> bool {
-    let pods: Api<Pod> = Api::namespaced(kit.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let mut value = json!(now);
-    for field in ["reason", "message", "podIP", "podIPs"] {
-        if value.get(field).is_none() {
-            value[field] = serde_json::Value::Null;
-        }
-    }
-    let patch = json!({"metadata": {"uid": board.uid()}, "status": value});
-    match pods.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(_) => true,
-        // Gone, or another Pod of the same name.
-        Err(kube::Error::Api(answer)) if [404, 409, 422].contains(&answer.code) => true,
-        Err(error) => {
-            tracing::warn!(pod = board.title(), %error, "status not written");
-            false
-        }
-    }
-}
-
-/// Takes the object out of the API once nothing of it runs, and its logs from the disk.
-async fn remove(kit: &Kit, pod: &Pod) {
-    let pods: Api<Pod> = Api::namespaced(kit.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let params = DeleteParams {
-        grace_period_seconds: Some(0),
-        preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
-        ..DeleteParams::default()
-    };
-    match pods.delete(name, &params).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
-        Err(error) => tracing::warn!(pod = name, %error, "deleted Pod not removed"),
-    }
-    let folder = kit.log_folder(pod);
-    if let Err(error) = std::fs::remove_dir_all(&folder)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(folder = %folder.display(), %error, "logs not removed");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_searched_from_the_pods_namespace() {
-        let text = resolv(&PodSpec::default(), "shop");
-        assert_eq!(
-            text,
-            "nameserver 198.19.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
-        );
-    }
-
-    #[test]
-    fn a_pods_own_option_replaces_ours() {
-        let spec: PodSpec =
-            serde_json::from_value(json!({"containers": [], "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}}))
-                .unwrap();
-        assert!(resolv(&spec, "a").ends_with("options ndots:2\n"));
-    }
-
-    #[test]
-    fn aliases_are_in_hosts() {
-        let spec: PodSpec = serde_json::from_value(
-            json!({"containers": [], "hostAliases": [{"ip": "203.0.113.1", "hostnames": ["a", "b"]}]}),
-        )
-        .unwrap();
-        let text = hosts(&spec, Ipv4Addr::new(198, 18, 0, 2), "web", "shop");
-        assert!(text.contains("198.18.0.2\tweb\n") && text.contains("203.0.113.1\ta\tb\n"));
     }
 }
