@@ -12,6 +12,7 @@ mod bootstrap;
 mod cel_rules;
 mod client;
 mod clock;
+pub mod controllers;
 mod convert;
 mod core;
 mod crd;

@@ -1,0 +1,110 @@
+//! Every object of every kind, by uid: who owns whom, and what is left in a namespace.
+//!
+//! Keeps names and relations only, nothing else of an object. Never here: deciding what goes (`garbage`, `namespace`).
+//! Called by `world`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use super::resource::{Key, Resource, version_number};
+
+/// What is kept of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Thing {
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) key: Key,
+    pub(crate) uid: String,
+    pub(crate) version: u64,
+    pub(crate) owners: Vec<OwnerReference>,
+    pub(crate) finalizers: Vec<String>,
+    pub(crate) deleting: bool,
+}
+
+impl Thing {
+    pub(crate) fn of(resource: Arc<Resource>, meta: &ObjectMeta) -> Option<Self> {
+        Some(Self {
+            resource,
+            key: Key::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone()?),
+            uid: meta.uid.clone()?,
+            version: version_number(meta.resource_version.as_deref()),
+            owners: meta.owner_references.clone().unwrap_or_default(),
+            finalizers: meta.finalizers.clone().unwrap_or_default(),
+            deleting: meta.deletion_timestamp.is_some(),
+        })
+    }
+
+    /// Whether anything that garbage collection goes by differs.
+    fn relates_otherwise(&self, other: &Self) -> bool {
+        self.owners != other.owners || self.finalizers != other.finalizers || self.deleting != other.deleting
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Inventory {
+    things: HashMap<String, Thing>,
+    dependents: HashMap<String, BTreeSet<String>>,
+    namespaces: HashMap<String, BTreeSet<String>>,
+}
+
+impl Inventory {
+    /// Takes news in; true where garbage collection should look at the object.
+    pub(crate) fn put(&mut self, thing: Thing) -> bool {
+        let known = self.things.get(&thing.uid);
+        if known.is_some_and(|known| known.version >= thing.version) {
+            return false;
+        }
+        let news = match known {
+            Some(known) => known.relates_otherwise(&thing),
+            None => !thing.owners.is_empty() || thing.deleting,
+        };
+        self.remove(&thing.uid);
+        for owner in &thing.owners {
+            self.dependents.entry(owner.uid.clone()).or_default().insert(thing.uid.clone());
+        }
+        if !thing.key.namespace.is_empty() {
+            self.namespaces.entry(thing.key.namespace.clone()).or_default().insert(thing.uid.clone());
+        }
+        self.things.insert(thing.uid.clone(), thing);
+        news
+    }
+
+    pub(crate) fn remove(&mut self, uid: &str) -> Option<Thing> {
+        let thing = self.things.remove(uid)?;
+        for owner in &thing.owners {
+            take_out(&mut self.dependents, &owner.uid, uid);
+        }
+        take_out(&mut self.namespaces, &thing.key.namespace, uid);
+        Some(thing)
+    }
+
+    pub(crate) fn get(&self, uid: &str) -> Option<&Thing> {
+        self.things.get(uid)
+    }
+
+    /// The objects that name this owner.
+    pub(crate) fn dependents(&self, uid: &str) -> impl Iterator<Item = &Thing> {
+        self.dependents.get(uid).into_iter().flatten().filter_map(|uid| self.things.get(uid))
+    }
+
+    /// The objects in a namespace.
+    pub(crate) fn within(&self, namespace: &str) -> impl Iterator<Item = &Thing> {
+        self.namespaces.get(namespace).into_iter().flatten().filter_map(|uid| self.things.get(uid))
+    }
+
+    /// The uids of one kind that are not among these: they went while nobody watched.
+    pub(crate) fn gone(&self, resource: &Resource, present: &BTreeSet<String>) -> Vec<String> {
+        let of_kind = self.things.values().filter(|thing| *thing.resource == *resource);
+        of_kind.filter(|thing| !present.contains(&thing.uid)).map(|thing| thing.uid.clone()).collect()
+    }
+}
+
+fn take_out(sets: &mut HashMap<String, BTreeSet<String>>, key: &str, uid: &str) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(uid);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
+}
