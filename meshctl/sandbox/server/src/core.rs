@@ -42,7 +42,7 @@ impl Core {
     /// Serves what the stored CRDs say.
     pub(crate) fn reload_crds(&self) {
         let crds = self.store.list("customresourcedefinitions.apiextensions.k8s.io", None).0;
-        self.registry.replace(crds.iter().flat_map(|crd| crate::crd::kinds(&crd.value())).collect());
+        self.registry.reload(&crds);
     }
 
     pub(crate) fn set_kubelet(&self, kubelet: Arc<dyn Kubelet>) {

@@ -124,7 +124,7 @@ async fn other(
     if let Some(answer) = discovery::answer(path, headers, &served) {
         return answer;
     }
-    if let Some(answer) = openapi::answer(path, &served) {
+    if let Some(answer) = openapi::answer(path, &served, &core.store) {
         return answer;
     }
     match path.trim_end_matches('/') {

@@ -9,12 +9,14 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::kinds::{Kind, Model, Served};
+use crate::object;
 use crate::reply::{self, Body, Refusal};
 use crate::schema::{self, Field, FieldKind};
+use crate::store::Store;
 
 const V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-pub(crate) fn answer(path: &str, served: &Served) -> Option<Result<Response<Body>, Refusal>> {
+pub(crate) fn answer(path: &str, served: &Served, store: &Store) -> Option<Result<Response<Body>, Refusal>> {
     let path = path.trim_end_matches('/');
     if path == "/openapi/v2" {
         return Some(Ok(reply::whole(StatusCode::OK, V2, "")));
@@ -28,7 +30,7 @@ pub(crate) fn answer(path: &str, served: &Served) -> Option<Result<Response<Body
     if kinds.is_empty() {
         return Some(Ok(reply::text(StatusCode::NOT_FOUND, "404 page not found\n")));
     }
-    Some(Ok(reply::json_body(StatusCode::OK, &document(&kinds))))
+    Some(Ok(reply::json_body(StatusCode::OK, &document(&kinds, store))))
 }
 
 fn group_path(kind: &Kind) -> String {
@@ -51,7 +53,7 @@ fn index(served: &Served) -> Value {
         for other in served.kinds().iter().filter(|other| group_path(other) == path) {
             digest.update(other.kind.as_bytes());
             if let Some(custom) = other.custom() {
-                digest.update(custom.raw.to_string().as_bytes());
+                digest.update(custom.digest);
             }
         }
         let hash: String = digest.finalize().iter().take(16).map(|byte| format!("{byte:02X}")).collect();
@@ -60,7 +62,7 @@ fn index(served: &Served) -> Value {
     json!({"paths": paths})
 }
 
-fn document(kinds: &[&Kind]) -> Value {
+fn document(kinds: &[&Kind], store: &Store) -> Value {
     let mut schemas = Map::new();
     let mut paths = Map::new();
     for kind in kinds {
@@ -71,12 +73,12 @@ fn document(kinds: &[&Kind]) -> Value {
                 add_type(root.name, &mut schemas);
                 schemas.get(&component(root.name)).cloned().unwrap_or_default()
             }
-            Model::Custom(custom) => {
+            Model::Custom(_) => {
                 add_type("meta/v1.ObjectMeta", &mut schemas);
-                custom_root(&custom.raw)
+                custom_root(stored_schema(kind, store))
             }
         };
-        crate::object::object(&mut root).insert("x-kubernetes-group-version-kind".to_owned(), gvk);
+        object::object(&mut root).insert("x-kubernetes-group-version-kind".to_owned(), gvk);
         schemas.insert(name.clone(), root);
         let space = if kind.namespaced { "namespaces/{namespace}/" } else { "" };
         paths.insert(format!("/{}/{space}{}/{{name}}", group_path(kind), kind.plural), operations(kind, &name));
@@ -153,7 +155,7 @@ fn add_type(name: &str, schemas: &mut Map<String, Value>) {
     }
     let mut value = json!({"type": "object", "properties": properties});
     if !required.is_empty() {
-        crate::object::object(&mut value).insert("required".to_owned(), required.into());
+        object::object(&mut value).insert("required".to_owned(), required.into());
     }
     schemas.insert(key, value);
 }
@@ -180,9 +182,20 @@ fn property(field: &Field, kind: &FieldKind, schemas: &mut Map<String, Value>) -
     }
 }
 
-fn custom_root(raw: &Value) -> Value {
-    let mut root = if raw.is_object() { raw.clone() } else { json!({"type": "object"}) };
-    let properties = crate::object::member(&mut root, "properties");
+/// The schema as the CRD has it.
+fn stored_schema(kind: &Kind, store: &Store) -> Value {
+    let Some(item) = store.get("customresourcedefinitions.apiextensions.k8s.io", "", &kind.group_resource()) else {
+        return Value::Null;
+    };
+    let crd = item.value();
+    let version =
+        object::items(&crd, "/spec/versions").iter().find(|version| object::text(version, "/name") == kind.version);
+    version.and_then(|version| version.pointer("/schema/openAPIV3Schema")).cloned().unwrap_or_default()
+}
+
+fn custom_root(raw: Value) -> Value {
+    let mut root = if raw.is_object() { raw } else { json!({"type": "object"}) };
+    let properties = object::member(&mut root, "properties");
     properties.entry("apiVersion").or_insert_with(|| json!({"type": "string"}));
     properties.entry("kind").or_insert_with(|| json!({"type": "string"}));
     let reference = format!("#/components/schemas/{}", component("meta/v1.ObjectMeta"));

@@ -102,8 +102,6 @@ async fn one_mutation(
         .decode(patch)
         .map_err(|error| broken(format!("illegal base64 data: {error}")))?;
     let patch = crate::patch::json::parse(&bytes).map_err(|refusal| broken(refusal.message))?;
-    let mut seen = new.clone();
-    object::object(&mut seen).insert("apiVersion".to_owned(), hook.api_version().into());
     let mut changed = new.clone();
     json_patch::patch(&mut changed, &patch).map_err(|error| broken(error.to_string()))?;
     object::object(&mut changed).insert("apiVersion".to_owned(), object::api_version(new).into());
@@ -268,7 +266,6 @@ fn review(ask: &Ask<'_>, hook: &Hook, uid: &str, new: Option<&Value>, old: Optio
         Operation::Create => "CreateOptions",
         Operation::Update => "UpdateOptions",
         Operation::Delete => "DeleteOptions",
-        Operation::Connect => "PodExecOptions",
     };
     let mut option_map = Map::new();
     option_map.insert("kind".to_owned(), options.into());

@@ -10,6 +10,7 @@ mod validate;
 use std::sync::Arc;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::kinds::{Kind, Model, group_resource};
 use crate::object;
@@ -20,8 +21,8 @@ use schema::Structural;
 #[derive(Debug)]
 pub(crate) struct Custom {
     pub(crate) schema: Structural,
-    /// The schema as the CRD has it, for OpenAPI.
-    pub(crate) raw: Value,
+    /// Tells versions of the schema apart.
+    pub(crate) digest: [u8; 32],
     pub(crate) columns: Vec<Value>,
     /// `spec.a`: usable in field selectors.
     pub(crate) selectable: Vec<String>,
@@ -51,7 +52,7 @@ pub(crate) fn kinds(crd: &Value) -> Vec<Arc<Kind>> {
     served
         .into_iter()
         .map(|version| {
-            let raw = version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_default();
+            let raw = version.pointer("/schema/openAPIV3Schema").unwrap_or(&Value::Null);
             let mut subresources = Vec::new();
             if version.pointer("/subresources/status").is_some() {
                 subresources.push("status".to_owned());
@@ -87,8 +88,8 @@ pub(crate) fn kinds(crd: &Value) -> Vec<Arc<Kind>> {
                 storage: group_resource(plural, group),
                 review: false,
                 model: Model::Custom(Arc::new(Custom {
-                    schema: Structural::parse(&raw),
-                    raw,
+                    schema: Structural::parse(raw),
+                    digest: Sha256::digest(raw.to_string()).into(),
                     columns: object::items(version, "/additionalPrinterColumns").to_vec(),
                     selectable,
                     scale,

@@ -2,10 +2,11 @@
 //!
 //! Never here: how a CRD becomes a kind (see `crd`). Called by `request`, `discovery`, `openapi`, `verb`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::Kind;
+use crate::store::Item;
 
 /// One snapshot of the kinds served.
 #[derive(Debug, Default)]
@@ -33,41 +34,44 @@ impl Served {
         self.kinds.get(*index)
     }
 
-    /// The first kind (the preferred version) of a group and plural.
-    pub(crate) fn preferred(&self, group: &str, plural: &str) -> Option<&Arc<Kind>> {
-        self.kinds.iter().find(|kind| kind.is(group, plural))
-    }
-
-    /// The kind that an object of this apiVersion and kind is of.
-    pub(crate) fn of_object(&self, group: &str, version: &str, name: &str) -> Option<&Arc<Kind>> {
-        self.kinds.iter().find(|kind| kind.group == group && kind.version == version && kind.kind == name)
-    }
-
     /// The kind whose objects are stored there, in its first version.
     pub(crate) fn stored_at(&self, storage: &str) -> Option<&Arc<Kind>> {
         self.kinds.iter().find(|kind| kind.storage == storage && !kind.review)
     }
 }
 
+/// The kinds of one CRD, and the revision that they were made from.
+type Made = (u64, Vec<Arc<Kind>>);
+
 /// Holds the snapshot.
 #[derive(Debug)]
 pub(crate) struct Registry {
     served: RwLock<Arc<Served>>,
+    /// By CRD name: a CRD that has not changed is not read again.
+    made: Mutex<BTreeMap<String, Made>>,
 }
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        Self { served: RwLock::new(Arc::new(Served::new(super::built_in().to_vec()))) }
+        let served = Served::new(super::built_in().to_vec());
+        Self { served: RwLock::new(Arc::new(served)), made: Mutex::new(BTreeMap::new()) }
     }
 
     pub(crate) fn served(&self) -> Arc<Served> {
         Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Serves the built-in kinds and these.
-    pub(crate) fn replace(&self, custom: Vec<Arc<Kind>>) {
+    /// Serves the built-in kinds and those of these CRDs.
+    pub(crate) fn reload(&self, crds: &[Arc<Item>]) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|name, _| crds.iter().any(|item| *item.name == **name));
+        for item in crds {
+            if made.get(&*item.name).is_none_or(|(revision, _)| *revision != item.revision) {
+                made.insert(item.name.to_string(), (item.revision, crate::crd::kinds(&item.value())));
+            }
+        }
         let mut kinds = super::built_in().to_vec();
-        kinds.extend(custom);
+        kinds.extend(made.values().flat_map(|(_, kinds)| kinds).cloned());
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Served::new(kinds));
     }
 }

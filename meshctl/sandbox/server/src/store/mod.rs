@@ -132,26 +132,6 @@ impl Store {
         (items, state.revision)
     }
 
-    /// The resources of which there is an object in the namespace.
-    pub(crate) fn resources_in(&self, namespace: &str) -> Vec<String> {
-        let state = self.state();
-        let from = (Box::from(namespace), Box::from(""));
-        state
-            .shelves
-            .iter()
-            .filter(|(_, shelf)| {
-                shelf.items.range(from.clone()..).next().is_some_and(|((space, _), _)| &**space == namespace)
-            })
-            .map(|(resource, _)| resource.clone())
-            .collect()
-    }
-
-    /// Every resource with at least one object.
-    pub(crate) fn resources(&self) -> Vec<String> {
-        let state = self.state();
-        state.shelves.iter().filter(|(_, shelf)| !shelf.items.is_empty()).map(|(name, _)| name.clone()).collect()
-    }
-
     /// Writes the object; gives the stored version once it is on disk. Sets `metadata.resourceVersion`.
     pub(crate) async fn put(
         &self,
@@ -298,7 +278,6 @@ mod tests {
         }
         assert_eq!(store.list("pods", Some("a")).0.len(), 2);
         assert_eq!(store.list("pods", None).0.len(), 4);
-        assert_eq!(store.resources_in("b"), ["pods"]);
     }
 
     #[tokio::test]

@@ -1,13 +1,317 @@
-//! port-forward.
+//! port-forward: connections of the client carried to ports of a Pod.
+//!
+//! SPDY/3.1 (plain, or tunnelled in a WebSocket), or WebSocket channels. Never here: connecting (see `Kubelet`).
+//! Called by `dispatch`.
 
-use http::Response;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use http::header::{CONNECTION, HeaderName, UPGRADE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
 
+use super::spdy::{self, Frames, Incoming};
+use super::websocket::{self, Socket};
 use crate::core::Core;
+use crate::object;
 use crate::reply::{Body, Refusal};
 use crate::verb::Call;
+use crate::{Duplex, Kubelet, PodRef};
+
+/// Connections that one client carries at once.
+const CONNECTIONS_MAX: usize = 256;
+/// Messages that wait for a slow connection.
+const QUEUE: usize = 64;
+
+#[derive(Clone)]
+struct Source {
+    kubelet: Arc<dyn Kubelet>,
+    pod: PodRef,
+}
+
+impl Source {
+    async fn connect(&self, port: u16) -> Result<Duplex, String> {
+        self.kubelet.port_forward(self.pod.clone(), port).await.map_err(|error| {
+            format!("error forwarding port {port} to pod {}, uid : failed to connect: {error}", self.pod.uid)
+        })
+    }
+}
+
+/// The 101 of a SPDY upgrade; the client must offer the protocol if it offers any.
+pub(super) fn accept_spdy(
+    headers: &HeaderMap,
+    protocol: &'static str,
+    header: &'static str,
+) -> Result<Response<Body>, Refusal> {
+    let wants = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !wants.eq_ignore_ascii_case("SPDY/3.1") {
+        return Err(Refusal::bad_request("unable to upgrade: missing upgrade headers in request"));
+    }
+    let offered: Vec<&str> = headers
+        .get_all(header)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    if !offered.is_empty() && !offered.contains(&protocol) {
+        let text = format!(
+            "unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts [{protocol}]"
+        );
+        return Err(Refusal::new(403, "Forbidden", text));
+    }
+    let mut response = Response::new(Empty::new().boxed_unsync());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let map = response.headers_mut();
+    map.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    map.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
+    map.insert(HeaderName::from_static(header), HeaderValue::from_static(protocol));
+    Ok(response)
+}
 
 pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, Refusal> {
-    let _ = (super::pod(core, call)?, upgrade);
-    Err(super::no_node())
+    let (pod, value) = super::pod(core, call)?;
+    let phase = object::text(&value, "/status/phase");
+    if phase != "Running" {
+        return Err(Refusal::bad_request(format!(
+            "unable to forward port because pod is not running. Current status={phase}"
+        )));
+    }
+    let source = Source { kubelet: core.kubelet().ok_or_else(super::no_node)?, pod };
+    let Some(upgrade) = upgrade else { return Err(Refusal::bad_request("Upgrade request required")) };
+    if !websocket::wanted(&call.headers) {
+        let response = accept_spdy(&call.headers, "portforward.k8s.io", "x-stream-protocol-version")?;
+        tokio::spawn(async move {
+            match upgrade.await {
+                Ok(upgraded) => report(over_spdy(source, TokioIo::new(upgraded)).await),
+                Err(error) => tracing::debug!(%error, "port-forward upgrade failed"),
+            }
+        });
+        return Ok(response);
+    }
+    let ours = ["SPDY/3.1+portforward.k8s.io", "v5.channel.k8s.io", "v4.channel.k8s.io"];
+    let protocol = websocket::choose(&call.headers, &ours)
+        .ok_or_else(|| Refusal::bad_request("no supported WebSocket protocol was offered"))?;
+    let ports: Vec<u16> =
+        call.query.all("ports").iter().flat_map(|text| text.split(',')).filter_map(|text| text.parse().ok()).collect();
+    let tunnel = protocol == ours[0];
+    if !tunnel && (ports.is_empty() || ports.len() > CONNECTIONS_MAX / 2) {
+        return Err(Refusal::bad_request("query parameter \"ports\" is required"));
+    }
+    let response = websocket::accept(&call.headers, protocol)?;
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => {
+                let socket = websocket::socket(upgraded).await;
+                if tunnel {
+                    let (stream, carry) = websocket::bytes_over(socket);
+                    let (session, carried) = tokio::join!(over_spdy(source, stream), carry);
+                    report(session.and(carried));
+                } else {
+                    report(over_channels(source, socket, &ports).await);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "port-forward upgrade failed"),
+        }
+    });
+    Ok(response)
+}
+
+fn report(done: io::Result<()>) {
+    if let Err(error) = done {
+        tracing::debug!(%error, "port-forward ended");
+    }
+}
+
+/// Streams come in pairs of one `requestid`: error and data.
+async fn over_spdy<S>(source: Source, socket: S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (mut opened, frames, run) = spdy::start(socket);
+    let session = async move {
+        let mut waiting: HashMap<String, Incoming> = HashMap::new();
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = opened.recv() => {
+                    let Some(stream) = stream else { break };
+                    let id = stream.headers.get("requestid").cloned().unwrap_or_default();
+                    let Some(other) = waiting.remove(&id) else {
+                        if waiting.len() < CONNECTIONS_MAX {
+                            waiting.insert(id, stream);
+                        }
+                        continue;
+                    };
+                    let is_error = |stream: &Incoming| stream.headers.get("streamtype").is_some_and(|kind| kind == "error");
+                    let (error, data) = if is_error(&stream) { (stream, other) } else { (other, stream) };
+                    if connections.len() < CONNECTIONS_MAX {
+                        connections.spawn(pair(source.clone(), frames.clone(), error.id, data));
+                    }
+                }
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended
+                        && error.is_panic()
+                    {
+                        tracing::error!(%error, "a forwarded connection's task failed");
+                    }
+                }
+            }
+        }
+        Ok(())
+    };
+    tokio::pin!(run);
+    tokio::pin!(session);
+    tokio::select! {
+        done = &mut session => done,
+        done = &mut run => done,
+    }
+}
+
+async fn pair(source: Source, frames: Frames, error: u32, mut data: Incoming) {
+    let port = data.headers.get("port").and_then(|text| text.parse::<u16>().ok()).unwrap_or(0);
+    match source.connect(port).await {
+        Ok(connection) => {
+            let (mut reader, mut writer) = tokio::io::split(connection);
+            let inward = async {
+                while let Some(bytes) = data.data.recv().await {
+                    if writer.write_all(&bytes).await.is_err() {
+                        break;
+                    }
+                }
+                writer.shutdown().await.ok();
+            };
+            let outward = async {
+                let mut buffer = vec![0; 32 * 1024];
+                while let Ok(size) = reader.read(&mut buffer).await {
+                    if size == 0 || frames.data(data.id, &buffer[..size], false).await.is_err() {
+                        break;
+                    }
+                }
+                frames.data(data.id, &[], true).await.ok();
+                frames.data(error, &[], true).await.ok();
+            };
+            // The Pod's end decides: a client that has finished sending still waits for the answer.
+            tokio::pin!(inward);
+            tokio::pin!(outward);
+            tokio::select! {
+                () = &mut outward => {}
+                () = async { (&mut inward).await; std::future::pending::<()>().await } => {}
+            }
+        }
+        Err(text) => {
+            frames.data(error, text.as_bytes(), true).await.ok();
+            frames.data(data.id, &[], true).await.ok();
+        }
+    }
+}
+
+/// Port i: channel 2i carries data, 2i+1 errors; the server first names the port on each.
+async fn over_channels(source: Source, socket: Socket, ports: &[u16]) -> io::Result<()> {
+    let (mut sink, mut stream) = socket.split();
+    let (out, mut queue) = mpsc::channel::<Message>(QUEUE);
+    let mut inputs = Vec::new();
+    let mut connections = JoinSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        let channel = u8::try_from(index * 2).unwrap_or(u8::MAX);
+        for number in [channel, channel.saturating_add(1)] {
+            let [low, high] = port.to_le_bytes();
+            sink.send(Message::Binary(Bytes::from(vec![number, low, high]))).await.map_err(io::Error::other)?;
+        }
+        let (input, bytes) = mpsc::channel::<Bytes>(QUEUE);
+        inputs.push(input);
+        connections.spawn(one_channel(source.clone(), *port, channel, bytes, out.clone()));
+    }
+    drop(out);
+    let outward = async {
+        while let Some(message) = queue.recv().await {
+            sink.send(message).await.map_err(io::Error::other)?;
+        }
+        sink.close().await.map_err(io::Error::other)
+    };
+    let inward = async {
+        while let Some(Ok(message)) = stream.next().await {
+            match message {
+                Message::Binary(bytes) => {
+                    if let Some((255, [number])) = bytes.split_first() {
+                        // The client has no more to send on this channel.
+                        if let Some(input) = inputs.get_mut(usize::from(number / 2)) {
+                            *input = mpsc::channel(1).0;
+                        }
+                        continue;
+                    }
+                    let number = bytes.first().copied().unwrap_or(u8::MAX);
+                    if number % 2 == 0
+                        && let Some(input) = inputs.get(usize::from(number / 2))
+                    {
+                        input.send(bytes.slice(1..)).await.ok();
+                    }
+                }
+                Message::Close(_) => break,
+                Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+        Ok(())
+    };
+    tokio::pin!(outward);
+    tokio::pin!(inward);
+    tokio::select! {
+        done = &mut outward => done,
+        done = &mut inward => done,
+    }
+}
+
+async fn one_channel(
+    source: Source,
+    port: u16,
+    channel: u8,
+    mut input: mpsc::Receiver<Bytes>,
+    out: mpsc::Sender<Message>,
+) {
+    let message = |number: u8, bytes: &[u8]| {
+        let mut all = Vec::with_capacity(bytes.len() + 1);
+        all.push(number);
+        all.extend_from_slice(bytes);
+        Message::Binary(Bytes::from(all))
+    };
+    let connection = match source.connect(port).await {
+        Ok(connection) => connection,
+        Err(text) => {
+            out.send(message(channel.saturating_add(1), text.as_bytes())).await.ok();
+            return;
+        }
+    };
+    let (mut reader, mut writer) = tokio::io::split(connection);
+    let inward = async {
+        while let Some(bytes) = input.recv().await {
+            if writer.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+        writer.shutdown().await.ok();
+        std::future::pending::<()>().await;
+    };
+    let outward = async {
+        let mut buffer = vec![0; 32 * 1024];
+        while let Ok(size) = reader.read(&mut buffer).await {
+            if size == 0 || out.send(message(channel, &buffer[..size])).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::pin!(inward);
+    tokio::pin!(outward);
+    tokio::select! {
+        () = &mut inward => {}
+        () = &mut outward => {}
+    }
 }

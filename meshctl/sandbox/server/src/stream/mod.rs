@@ -5,6 +5,8 @@
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod log;
+mod spdy;
+mod websocket;
 
 use serde_json::Value;
 
