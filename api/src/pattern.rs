@@ -44,9 +44,10 @@ fn compile(text: &str, shown: &str) -> Result<Regex, PatternError> {
     // Bytes first, so that `.` takes bytes that are no UTF-8; Unicode only for patterns that cannot be said in bytes.
     build(false).or_else(|_| build(true)).map_err(|error| PatternError {
         pattern: shown.to_owned(),
-        reason: match error {
-            regex::Error::CompiledTooBig(_) => "too large".to_owned(),
-            other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+        reason: if matches!(error, regex::Error::CompiledTooBig(_)) {
+            "too large".to_owned()
+        } else {
+            error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
         },
     })
 }

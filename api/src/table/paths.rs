@@ -43,9 +43,8 @@ impl Paths {
                 PathMatch::Exact(text) if !rule.ignore_case => {
                     paths.exact.entry(text.as_str().into()).or_default().push(at)
                 }
-                PathMatch::Prefix(text) | PathMatch::SegmentPrefix(text) if !rule.ignore_case => {
-                    prefixes.push((text, at));
-                }
+                PathMatch::Prefix(text) if !rule.ignore_case => prefixes.push((text, at)),
+                PathMatch::SegmentPrefix(text) if !rule.ignore_case => prefixes.push((text.trim_end_matches('/'), at)),
                 PathMatch::Regex(pattern) => match literal(pattern) {
                     "" => rest.push(at),
                     start => prefixes.push((start, at)),
