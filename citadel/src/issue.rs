@@ -54,9 +54,10 @@ pub(crate) struct Request {
 fn rsa_bits(csr_pem: &str) -> Option<usize> {
     let (_, pem) = parse_x509_pem(csr_pem.as_bytes()).ok()?;
     let (_, csr) = x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).ok()?;
-    match csr.certification_request_info.subject_pki.parsed().ok()? {
-        KeyShape::RSA(key) => Some(key.key_size()),
-        _ => None,
+    if let KeyShape::RSA(key) = csr.certification_request_info.subject_pki.parsed().ok()? {
+        Some(key.key_size())
+    } else {
+        None
     }
 }
 
@@ -64,7 +65,7 @@ fn name(san: &SanType) -> String {
     match san {
         SanType::URI(name) | SanType::DnsName(name) | SanType::Rfc822Name(name) => name.to_string(),
         SanType::IpAddress(address) => IpAddr::to_string(address),
-        other => format!("{other:?}"),
+        other @ (SanType::OtherName(_) | _) => format!("{other:?}"),
     }
 }
 

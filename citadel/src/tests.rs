@@ -62,11 +62,9 @@ impl FakeApi {
         let (code, bytes) = if is_post {
             let object: serde_json::Value = serde_json::from_slice(&body).unwrap();
             let key = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap());
-            if stored.contains_key(&key) {
-                failure(409, "AlreadyExists")
-            } else {
-                stored.insert(key, body.clone());
-                (201, body)
+            match stored.entry(key) {
+                std::collections::btree_map::Entry::Occupied(_) => failure(409, "AlreadyExists"),
+                std::collections::btree_map::Entry::Vacant(place) => (201, place.insert(body).clone()),
             }
         } else {
             stored.get(&path).map_or_else(|| failure(404, "NotFound"), |found| (200, found.clone()))

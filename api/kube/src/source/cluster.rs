@@ -3,6 +3,9 @@
 //! After a new list, what is no longer there is told as deleted, and what did not change is not told again.
 //! Never here: which kinds matter. Run by [`super::Source`].
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use api::note::{Note, ObjectRef, Severity};

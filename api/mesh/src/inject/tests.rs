@@ -83,7 +83,7 @@ fn plain(value: &mut Value) {
             list.retain(|item| !named(item, &NO_ENV) && !named(item, &NO_VOLUMES));
             list.iter_mut().for_each(plain);
         }
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
