@@ -5,52 +5,83 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use api_mesh::model::Settings;
-use api_rt::env::{EnvError, Vars};
+use clap::Parser;
 
-/// What `pilot --help` prints.
-pub(crate) const HELP: &str = "\
-pilot: reads the mesh's objects and tells every proxy what to do.
-
-  --folder PATH       read objects from YAML files instead of a cluster (no webhook, no status)
-  --xds ADDRESS       plaintext xDS (default 0.0.0.0:15010; \"off\": none)
-  --secure ADDRESS    xDS over mutual TLS, and certificates passed on to citadel (default 0.0.0.0:15012; \"off\": none)
-  --webhook ADDRESS   admission (default 0.0.0.0:15017; \"off\": none)
-  --admin ADDRESS     /ready /metrics /version /debug (default 0.0.0.0:15014)
-  --identity FOLDER   cert-chain.pem, key.pem, root-cert.pem instead of citadel
-
-Environment: POD_NAME POD_NAMESPACE CLUSTER_ID DOMAIN TRUST_DOMAIN CA_ADDR CA_ROOT CA_TOKEN CERT_TTL LOG_LEVELS
-LOG_FORMAT, and each flag as PILOT_FOLDER, PILOT_XDS, PILOT_SECURE, PILOT_WEBHOOK, PILOT_ADMIN, PILOT_IDENTITY.
-";
-
-/// Why pilot does not start; the one who wrote the flags is at fault.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    /// No such flag.
-    #[error("there is no flag {0}; --help lists them")]
-    Flag(String),
-    /// A flag has no value.
-    #[error("{0} needs a value")]
-    Value(String),
-    /// Not an address.
-    #[error("{name}: {value:?} is not IP:PORT or \"off\"")]
-    Address {
-        /// The flag.
-        name: &'static str,
-        /// Its value.
-        value: String,
-    },
-    /// A variable cannot be read.
-    #[error(transparent)]
-    Env(#[from] EnvError),
+fn duration(text: &str) -> Result<Duration, String> {
+    api_rt::env::parse_duration(text).ok_or_else(|| "expected a duration such as 24h or 30m".to_owned())
 }
 
-/// Where objects come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum From {
-    /// An API server.
-    Cluster,
-    /// A folder of YAML.
-    Folder(PathBuf),
+/// Where a server listens, or that it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// It does not.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+fn port(text: &str) -> Result<Port, String> {
+    match text {
+        "off" => Ok(Port::Off),
+        _ => text.parse().map(Port::At).map_err(|_| "expected IP:PORT, or \"off\"".to_owned()),
+    }
+}
+
+/// Reads the mesh's objects and tells every proxy what to do.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "pilot", version)]
+pub(crate) struct Options {
+    /// Folder of YAML files to read objects from, instead of a cluster; then there is no webhook and no status.
+    #[arg(long, env = "PILOT_FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Where xDS is served in plaintext; "off": nowhere.
+    #[arg(long, env = "PILOT_XDS_ADDRESS", default_value = "0.0.0.0:15010", value_parser = port)]
+    pub(crate) xds: Port,
+    /// Where xDS is served over mutual TLS, and requests for certificates are passed on; only with a certificate.
+    #[arg(long, env = "PILOT_SECURE_ADDRESS", default_value = "0.0.0.0:15012", value_parser = port)]
+    pub(crate) secure: Port,
+    /// Where objects are judged at admission; only with a cluster.
+    #[arg(long, env = "PILOT_WEBHOOK_ADDRESS", default_value = "0.0.0.0:15017", value_parser = port)]
+    pub(crate) webhook: Port,
+    /// Where readiness, metrics and debug pages are served.
+    #[arg(long, env = "PILOT_HTTP_ADDRESS", default_value = "0.0.0.0:15014")]
+    pub(crate) http: SocketAddr,
+    /// Folder of cert-chain.pem, key.pem and root-cert.pem, instead of asking citadel.
+    #[arg(long, env = "PILOT_IDENTITY_FOLDER")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Citadel, as host:port; with a cluster the default is `istio-citadel` in pilot's namespace, otherwise none.
+    #[arg(long, env = "CA_ADDR")]
+    pub(crate) ca: Option<String>,
+    /// File of the roots that citadel is checked against.
+    #[arg(long, env = "CA_ROOT", default_value = "/var/run/secrets/istio/root-cert.pem")]
+    pub(crate) ca_root: PathBuf,
+    /// File of the token that proves to citadel who pilot is.
+    #[arg(long, env = "CA_TOKEN", default_value = "/var/run/secrets/tokens/istio-token")]
+    pub(crate) ca_token: PathBuf,
+    /// Lifetime of the certificate to ask for.
+    #[arg(long, env = "CERT_TTL", default_value = "24h", value_parser = duration)]
+    pub(crate) lifetime: Duration,
+    /// Namespace of the control programs, whose policies hold everywhere.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "istio-system")]
+    pub(crate) namespace: String,
+    /// Name of this replica.
+    #[arg(long, env = "POD_NAME", default_value = "pilot")]
+    pub(crate) pod: String,
+    /// Trust domain of every identity.
+    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
+    pub(crate) trust_domain: String,
+    /// Domain of the cluster's DNS names.
+    #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub(crate) cluster_domain: String,
+    /// Id of this cluster.
+    #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes")]
+    pub(crate) cluster_id: String,
+    /// Log levels, for example "info" or "default:info,pilot:debug".
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+    /// One JSON object a line.
+    #[arg(long, env = "LOG_AS_JSON")]
+    pub(crate) log_as_json: bool,
 }
 
 /// How pilot gets its certificate.
@@ -58,135 +89,40 @@ pub(crate) enum From {
 pub(crate) enum Certificate {
     /// Not at all.
     None,
-    /// From files.
+    /// From files in a folder.
     Files(PathBuf),
-    /// From citadel.
-    Citadel {
-        /// `host:port`.
-        address: String,
-        /// File of roots to check citadel against.
-        roots: PathBuf,
-        /// File of our own token.
-        token: PathBuf,
-        /// Lifetime to ask for.
-        lifetime: Duration,
-    },
+    /// From citadel at `host:port`.
+    Citadel(String),
 }
 
-/// Flags and environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Config {
-    pub(crate) from: From,
-    pub(crate) xds: Option<SocketAddr>,
-    pub(crate) secure: Option<SocketAddr>,
-    pub(crate) webhook: Option<SocketAddr>,
-    pub(crate) admin: SocketAddr,
-    pub(crate) certificate: Certificate,
-    pub(crate) settings: Settings,
-    pub(crate) trust_domain: String,
-    pub(crate) pod: String,
-    pub(crate) log_levels: String,
-    pub(crate) log_json: bool,
-}
-
-struct Flags {
-    given: Vec<(&'static str, String)>,
-}
-
-const FLAGS: [(&str, &str); 6] = [
-    ("--folder", "PILOT_FOLDER"),
-    ("--xds", "PILOT_XDS"),
-    ("--secure", "PILOT_SECURE"),
-    ("--webhook", "PILOT_WEBHOOK"),
-    ("--admin", "PILOT_ADMIN"),
-    ("--identity", "PILOT_IDENTITY"),
-];
-
-impl Flags {
-    fn read(args: &[String]) -> Result<Self, ConfigError> {
-        let mut given = Vec::new();
-        let mut args = args.iter();
-        while let Some(arg) = args.next() {
-            let (name, value) = match arg.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (arg.as_str(), None),
-            };
-            let Some((name, _)) = FLAGS.iter().find(|(known, _)| *known == name) else {
-                return Err(ConfigError::Flag(arg.clone()));
-            };
-            let value = value.or_else(|| args.next().cloned()).ok_or_else(|| ConfigError::Value(arg.clone()))?;
-            given.push((*name, value));
-        }
-        Ok(Self { given })
-    }
-
-    fn get(&self, name: &str, vars: &Vars) -> Option<String> {
-        let variable = FLAGS.iter().find(|(known, _)| *known == name).map_or("", |(_, variable)| *variable);
-        let flag = self.given.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
-        flag.or_else(|| vars.get(variable).map(str::to_owned)).filter(|value| !value.is_empty())
-    }
-
-    fn address(
-        &self,
-        name: &'static str,
-        vars: &Vars,
-        default: Option<&str>,
-    ) -> Result<Option<SocketAddr>, ConfigError> {
-        match self.get(name, vars).as_deref().or(default) {
-            None | Some("off") => Ok(None),
-            Some(value) => {
-                let bad = || ConfigError::Address { name, value: value.to_owned() };
-                value.parse().map(Some).map_err(|_| bad())
-            }
+impl Options {
+    /// How pilot gets its certificate.
+    pub(crate) fn certificate(&self) -> Certificate {
+        match (&self.identity, &self.ca, &self.folder) {
+            (Some(folder), _, _) => Certificate::Files(folder.clone()),
+            (None, Some(address), _) => Certificate::Citadel(address.clone()),
+            (None, None, None) => Certificate::Citadel(format!("istio-citadel.{}.svc:8060", self.namespace)),
+            (None, None, Some(_)) => Certificate::None,
         }
     }
-}
 
-impl Config {
-    /// Reads flags (without the program's name) and environment.
-    pub(crate) fn read(args: &[String], vars: &Vars) -> Result<Self, ConfigError> {
-        let flags = Flags::read(args)?;
-        let from = flags.get("--folder", vars).map_or(From::Cluster, |path| From::Folder(path.into()));
-        let cluster = from == From::Cluster;
-        let namespace = vars.text("POD_NAMESPACE", "istio-system").to_owned();
-        let certificate = match (flags.get("--identity", vars), cluster) {
-            (Some(folder), _) => Certificate::Files(folder.into()),
-            (None, false) => Certificate::None,
-            (None, true) => Certificate::Citadel {
-                address: vars.text("CA_ADDR", &format!("istio-citadel.{namespace}.svc:8060")).to_owned(),
-                roots: vars.text("CA_ROOT", "/var/run/secrets/istio/root-cert.pem").into(),
-                token: vars.text("CA_TOKEN", "/var/run/secrets/tokens/istio-token").into(),
-                lifetime: vars.duration("CERT_TTL", Duration::from_secs(24 * 3600))?,
-            },
-        };
-        let secure = (certificate != Certificate::None).then_some("0.0.0.0:15012");
-        let webhook = cluster.then_some("0.0.0.0:15017");
-        let admin = flags.address("--admin", vars, Some("0.0.0.0:15014"))?;
-        Ok(Self {
-            xds: flags.address("--xds", vars, Some("0.0.0.0:15010"))?,
-            secure: flags.address("--secure", vars, secure)?,
-            webhook: flags.address("--webhook", vars, webhook)?,
-            admin: admin.ok_or(ConfigError::Address { name: "--admin", value: "off".to_owned() })?,
-            settings: Settings {
-                root_namespace: namespace,
-                domain: vars.text("DOMAIN", "cluster.local").to_owned(),
-                cluster_id: vars.text("CLUSTER_ID", "Kubernetes").to_owned(),
-                ..Settings::default()
-            },
-            trust_domain: vars.text("TRUST_DOMAIN", "cluster.local").to_owned(),
-            pod: vars.text("POD_NAME", "pilot").to_owned(),
-            log_levels: vars.text("LOG_LEVELS", "info").to_owned(),
-            log_json: vars.text("LOG_FORMAT", "text") == "json",
-            from,
-            certificate,
-        })
+    /// What the mesh is told once.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            root_namespace: self.namespace.clone(),
+            domain: self.cluster_domain.clone(),
+            cluster_id: self.cluster_id.clone(),
+            ..Settings::default()
+        }
     }
 
     /// The DNS names that callers know pilot by.
     pub(crate) fn dns_names(&self) -> Vec<String> {
-        let namespace = &self.settings.root_namespace;
-        let names = ["istiod", "istio-pilot"].into_iter();
-        names.flat_map(|name| [format!("{name}.{namespace}.svc"), format!("{name}.{namespace}")]).collect()
+        let name = |service: &str| format!("{service}.{}.svc", self.namespace);
+        ["istiod", "istio-pilot"]
+            .iter()
+            .flat_map(|service| [name(service), format!("{service}.{}", self.namespace)])
+            .collect()
     }
 }
 
@@ -194,34 +130,33 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn read(args: &str, vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
-        Config::read(&args, &vars.iter().copied().collect())
+    fn read(args: &str) -> Result<Options, String> {
+        Options::try_parse_from(["pilot"].into_iter().chain(args.split_whitespace())).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_folder_needs_no_cluster() {
-        let config = read("--folder=/tmp/mesh --xds 127.0.0.1:1 --admin 127.0.0.1:2", &[]).unwrap();
-        assert_eq!(config.from, From::Folder("/tmp/mesh".into()));
-        assert_eq!((config.secure, config.webhook, config.certificate), (None, None, Certificate::None));
-        assert_eq!(config.xds, "127.0.0.1:1".parse().ok());
+    fn a_folder_needs_no_certificate() {
+        let options = read("--folder=/tmp/mesh --xds 127.0.0.1:1 --http 127.0.0.1:2").unwrap();
+        assert_eq!(options.certificate(), Certificate::None);
+        assert_eq!(options.xds, Port::At("127.0.0.1:1".parse().unwrap()));
+        assert_eq!(read("--folder /x --ca c:1").unwrap().certificate(), Certificate::Citadel("c:1".into()));
+        assert_eq!(read("--ca c:1 --identity /id").unwrap().certificate(), Certificate::Files("/id".into()));
     }
 
     #[test]
     fn a_cluster_is_the_default() {
-        let config = read("--xds=off", &[("POD_NAMESPACE", "mesh")]).unwrap();
-        assert_eq!((config.from.clone(), config.xds), (From::Cluster, None));
-        assert!(config.secure.is_some() && config.webhook.is_some());
-        assert_eq!(config.dns_names()[0], "istiod.mesh.svc");
-        assert!(
-            matches!(config.certificate, Certificate::Citadel { address, .. } if address == "istio-citadel.mesh.svc:8060")
-        );
+        let options = read("--xds=off --namespace mesh").unwrap();
+        assert_eq!(options.xds, Port::Off);
+        assert_eq!(options.dns_names()[0], "istiod.mesh.svc");
+        assert_eq!(options.certificate(), Certificate::Citadel("istio-citadel.mesh.svc:8060".into()));
     }
 
     #[test]
     fn mistakes_are_told() {
-        for (args, says) in [("--nope 1", "--nope"), ("--xds", "needs a value"), ("--xds here", "\"here\"")] {
-            let error = read(args, &[]).unwrap_err().to_string();
+        for (args, says) in
+            [("--nope 1", "--nope"), ("--xds", "--xds"), ("--xds here", "IP:PORT"), ("--lifetime x", "24h")]
+        {
+            let error = read(args).unwrap_err();
             assert!(error.contains(says), "{error}");
         }
     }

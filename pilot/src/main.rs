@@ -30,14 +30,14 @@ use api_rt::{
     admin::Admin,
     clock::Clock,
     drain,
-    env::Vars,
     grpc::{self, Target},
     identity::{CaClient, CaOptions, Files, Identity, Renewal, RenewalOptions, Wanted},
     log,
     ready::{Gate, Readiness},
-    tls::Peers,
+    tls::{self, ClientOptions, Expect, Peers},
 };
 use api_xds::{ca::server::CertificateServer, discovery::AggregatedServer};
+use clap::Parser as _;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -45,7 +45,7 @@ use tonic::service::Routes;
 use crate::{
     cache::Cache,
     certificates::PassedOn,
-    config::{Certificate, Config, From, HELP},
+    config::{Certificate, Options, Port},
     limits::STREAM_GRACE,
     push::Push,
     registry::Registry,
@@ -57,35 +57,22 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const LEASE: &str = "istio-status-leader";
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.first().map(String::as_str) {
-        Some("--help" | "-h") => return say(HELP),
-        Some("--version" | "version") => return say(&format!("pilot {VERSION}\n")),
-        Some(_) | None => {}
-    }
-    match start(&args) {
+    let options = Options::parse();
+    match start(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "pilot ended");
-            eprintln!("pilot: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "asked for on the command line")]
-fn say(text: &str) -> ExitCode {
-    print!("{text}");
-    ExitCode::SUCCESS
-}
-
-fn start(args: &[String]) -> anyhow::Result<()> {
-    let config = Config::read(args, &Vars::process())?;
-    let format = if config.log_json { log::Format::Json } else { log::Format::Text };
-    let log = log::init(&config.log_levels, format)?;
-    api_rt::tls::install();
+fn start(options: Options) -> anyhow::Result<()> {
+    let format = if options.log_as_json { log::Format::Json } else { log::Format::Text };
+    let log = log::init(&options.log_level, format)?;
+    tls::install();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(Box::pin(run(config, log)))
+    runtime.block_on(Box::pin(run(options, log)))
 }
 
 async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -101,7 +88,7 @@ struct Parts {
     tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
 }
 
-async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
+async fn run(options: Options, log: log::Log) -> anyhow::Result<()> {
     let metrics = api_rt::metrics::install()?;
     let mut parts = Parts {
         clock: Clock::system(),
@@ -113,7 +100,7 @@ async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
     let synced = parts.ready.blocked_by("objects: waiting for the source to be read");
     let cache = Arc::new(Cache::default());
     let registry = Arc::new(Registry::default());
-    let push = Push::new(Catalog::new(config.settings.clone()), Arc::clone(&cache), parts.clock.instant());
+    let push = Push::new(Catalog::new(options.settings()), Arc::clone(&cache), parts.clock.instant());
     let (worlds, notes, carrying) = (push.worlds(), push.notes(), push.carrying());
 
     // Pages first, so that whoever waits sees what for.
@@ -122,12 +109,12 @@ async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
         registry: Arc::clone(&registry),
         cache: Arc::clone(&cache),
         notes: notes.clone(),
-        pod: config.pod.clone(),
+        pod: options.pod.clone(),
     };
     let page = metrics.clone();
     let admin = Admin::new("pilot", VERSION, &parts.ready).metrics(move || page.render()).logging(log);
     let admin = debug::routes(admin, &shown);
-    let listener = bind("admin", config.admin).await?;
+    let listener = bind("admin", options.http).await?;
     let stop = parts.stop.clone();
     parts.spawn("admin", async move {
         admin.serve(listener, stop).await;
@@ -139,15 +126,15 @@ async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
         Ok(())
     });
 
-    parts.keep_identity(&config);
+    parts.keep_identity(&options);
     let control = Arc::new(Control::new(worlds.clone(), Arc::clone(&cache), registry, parts.clock, parts.stop.clone()));
-    parts.serve_xds(&config, &control).await?;
+    parts.serve_xds(&options, &control).await?;
 
-    let (source, client) = match &config.from {
-        From::Folder(path) => (Source::folder(path)?, None),
-        From::Cluster => {
+    let (source, client) = match &options.folder {
+        Some(path) => (Source::folder(path)?, None),
+        None => {
             let client = api_kube::client::connect(None).await?;
-            (Source::cluster(&client, selections(&config)), Some(client))
+            (Source::cluster(&client, selections(&options)), Some(client))
         }
     };
     let stop = parts.stop.clone();
@@ -162,9 +149,8 @@ async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
         Ok(())
     });
     if let Some(client) = client {
-        parts.judge_objects(&config, &client, worlds).await?;
-        let candidate =
-            Candidate::new(client.clone(), &config.settings.root_namespace, LEASE, &config.pod, parts.clock);
+        parts.judge_objects(&options, &client, worlds).await?;
+        let candidate = Candidate::new(client.clone(), &options.namespace, LEASE, &options.pod, parts.clock);
         let reports = status::Reports { notes, carrying, leads: candidate.leads() };
         let (clock, stop) = (parts.clock, parts.stop.clone());
         parts.spawn("status", async move {
@@ -182,14 +168,14 @@ async fn run(config: Config, log: log::Log) -> anyhow::Result<()> {
 }
 
 /// What is read from a cluster: not the many secrets and settings that are none of the mesh's business.
-fn selections(config: &Config) -> Vec<Selection> {
+fn selections(options: &Options) -> Vec<Selection> {
     let others =
         "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson";
     let narrow = |selection: Selection| {
         if selection.kind == Kind::Secret {
             selection.with_fields(others)
         } else if selection.kind == Kind::ConfigMap {
-            selection.within(&config.settings.root_namespace)
+            selection.within(&options.namespace)
         } else {
             selection
         }
@@ -203,8 +189,8 @@ impl Parts {
     }
 
     /// Gets a certificate and keeps it fresh, as the configuration says.
-    fn keep_identity(&mut self, config: &Config) {
-        if config.certificate == Certificate::None {
+    fn keep_identity(&mut self, options: &Options) {
+        if options.certificate() == Certificate::None {
             return;
         }
         let gate = self.ready.blocked_by("certificate: waiting for it");
@@ -218,25 +204,26 @@ impl Parts {
             Ok(())
         });
         let tell = move |reason: &str| told.because(reason);
-        match config.certificate.clone() {
+        match options.certificate() {
             Certificate::None => {}
             Certificate::Files(folder) => self.spawn("identity", async move {
                 Files::new(identity, folder, clock).run(stop, tell).await;
                 Ok(())
             }),
-            Certificate::Citadel { address, roots, token, lifetime } => {
-                let options = CaOptions {
+            Certificate::Citadel(address) => {
+                let ca = CaOptions {
                     address,
                     name: None,
-                    roots: roots.clone(),
-                    token: Some(token),
-                    cluster: config.settings.cluster_id.clone(),
+                    roots: options.ca_root.clone(),
+                    token: Some(options.ca_token.clone()),
+                    cluster: options.cluster_id.clone(),
                 };
-                let citadel = CaClient::new(options, identity.certificate().clone());
-                let wanted = Wanted::DnsNames(config.dns_names());
-                let options = RenewalOptions { wanted, lifetime, roots: Some(roots) };
+                let citadel = CaClient::new(ca, identity.certificate().clone());
+                let wanted = Wanted::DnsNames(options.dns_names());
+                let renewal =
+                    RenewalOptions { wanted, lifetime: options.lifetime, roots: Some(options.ca_root.clone()) };
                 self.spawn("identity", async move {
-                    Renewal::new(identity, options, citadel, clock).run(stop, tell).await;
+                    Renewal::new(identity, renewal, citadel, clock).run(stop, tell).await;
                     Ok(())
                 });
             }
@@ -244,23 +231,31 @@ impl Parts {
     }
 
     /// Serves ADS in plaintext and over mutual TLS, and there passes requests for certificates on.
-    async fn serve_xds(&mut self, config: &Config, control: &Arc<Control>) -> anyhow::Result<()> {
-        if let Some(address) = config.xds {
+    async fn serve_xds(&mut self, options: &Options, control: &Arc<Control>) -> anyhow::Result<()> {
+        if let Port::At(address) = options.xds {
             let listener = bind("plaintext xDS", address).await?;
             let routes = Routes::new(AggregatedServer::new(control.behind(Door::Open)));
             let stop = self.stop.clone();
             self.spawn("xds", async move { Ok(grpc::serve(listener, None, routes, STREAM_GRACE, stop).await?) });
         }
-        if let Some(address) = config.secure {
+        if let Port::At(address) = options.secure
+            && options.certificate() != Certificate::None
+        {
             let listener = bind("secure xDS", address).await?;
             let mut routes = Routes::new(AggregatedServer::new(control.behind(Door::Proven)));
-            if let Certificate::Citadel { address, .. } = &config.certificate {
+            if let Certificate::Citadel(address) = options.certificate() {
                 let name = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host).to_owned();
-                let tls = self.identity.client_config(Peers::ServerName, vec![b"h2".to_vec()])?;
-                let target = Target { address: address.clone(), tls: Some((tls, name)) };
+                // Without pilot's own certificate: the caller's token is all that may speak for it.
+                let tls = tls::client_config(ClientOptions {
+                    certificate: None,
+                    expect: Expect { roots: self.identity.roots().clone(), peers: Peers::ServerName },
+                    alpn: vec![b"h2".to_vec()],
+                    only_tls13: false,
+                })?;
+                let target = Target { address, tls: Some((tls, name)) };
                 routes = routes.add_service(CertificateServer::new(PassedOn::to(grpc::channel(&target)?)));
             }
-            let tls = self.identity.server_config(false, vec![config.trust_domain.clone()], vec![b"h2".to_vec()])?;
+            let tls = self.identity.server_config(false, vec![options.trust_domain.clone()], vec![b"h2".to_vec()])?;
             let (identity, stop) = (self.identity.clone(), self.stop.clone());
             self.spawn("secure xds", async move {
                 identity.wait().await;
@@ -273,13 +268,13 @@ impl Parts {
     /// Serves the validating webhook and keeps its CA bundle.
     async fn judge_objects(
         &mut self,
-        config: &Config,
+        options: &Options,
         client: &kube::Client,
         worlds: push::Published,
     ) -> anyhow::Result<()> {
-        let Some(address) = config.webhook else { return Ok(()) };
+        let Port::At(address) = options.webhook else { return Ok(()) };
         let listener = bind("webhook", address).await?;
-        let judge = Judge::new(worlds, config.settings.clone());
+        let judge = Judge::new(worlds, options.settings());
         let webhooks = Webhooks::new().at("/validate", move |review| judge.clone().judge(review));
         let tls = self.identity.anonymous_server_config(vec![b"h2".to_vec(), b"http/1.1".to_vec()])?;
         let stop = self.stop.clone();
@@ -287,8 +282,8 @@ impl Parts {
             api_kube::webhook::serve(listener, tls, webhooks, stop).await;
             Ok(())
         });
-        let namespace = config.settings.root_namespace.clone();
-        let options = BundleOptions {
+        let namespace = options.namespace.clone();
+        let bundle = BundleOptions {
             kind: WebhookKind::Validating,
             name: format!("istio-validator-{namespace}"),
             service: (namespace, "istiod".to_owned()),
@@ -296,7 +291,7 @@ impl Parts {
         };
         let (client, identity, clock, stop) = (client.clone(), self.identity.clone(), self.clock, self.stop.clone());
         self.spawn("bundle", async move {
-            bundle::keep(client, options, identity, clock, stop, |_| {}).await;
+            bundle::keep(client, bundle, identity, clock, stop, |_| {}).await;
             Ok(())
         });
         Ok(())
