@@ -21,7 +21,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("api-kube", &["api", "api-mesh", "api-rt"], &[]),
     ("proxy", &["api", "api-xds", "api-rt"], &["kube", "k8s-openapi"]),
     ("pilot", &["api", "api-mesh", "api-xds", "api-rt", "api-kube"], &[]),
-    ("citadel", &["api", "api-xds", "api-rt", "api-kube"], &[]),
+    ("citadel", &["api", "api-mesh", "api-xds", "api-rt", "api-kube"], &[]),
     ("injector", &["api", "api-mesh", "api-rt", "api-kube"], &[]),
     ("meshctl", &["api", "api-mesh", "api-xds", "api-rt", "api-kube", "sandbox-server", "sandbox-node"], &[]),
     ("sandbox-server", &[], &[]),
