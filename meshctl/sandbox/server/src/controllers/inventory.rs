@@ -3,7 +3,7 @@
 //! Keeps names and relations only, nothing else of an object. Never here: deciding what goes (`garbage`, `namespace`).
 //! Called by `world`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -41,8 +41,13 @@ impl Thing {
     }
 }
 
+/// Uids remembered as gone, so that late news cannot bring them back.
+const GONE_MAX: usize = 16_384;
+
 #[derive(Default)]
 pub(crate) struct Inventory {
+    gone: HashSet<String>,
+    gone_in_order: VecDeque<String>,
     things: HashMap<String, Thing>,
     dependents: HashMap<String, BTreeSet<String>>,
     namespaces: HashMap<String, BTreeSet<String>>,
@@ -59,7 +64,7 @@ impl Inventory {
             Some(known) => known.relates_otherwise(&thing),
             None => !thing.owners.is_empty() || thing.deleting,
         };
-        self.remove(&thing.uid);
+        self.take(&thing.uid);
         for owner in &thing.owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(thing.uid.clone());
         }
@@ -70,7 +75,25 @@ impl Inventory {
         news
     }
 
+    /// Whether an object of that uid is known to be gone for good: an answer to a write may come after that news.
+    pub(crate) fn is_gone(&self, uid: &str) -> bool {
+        self.gone.contains(uid)
+    }
+
+    /// An object is gone for good.
     pub(crate) fn remove(&mut self, uid: &str) -> Option<Thing> {
+        if self.gone.insert(uid.to_owned()) {
+            self.gone_in_order.push_back(uid.to_owned());
+        }
+        if self.gone_in_order.len() > GONE_MAX
+            && let Some(oldest) = self.gone_in_order.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+        self.take(uid)
+    }
+
+    fn take(&mut self, uid: &str) -> Option<Thing> {
         let thing = self.things.remove(uid)?;
         for owner in &thing.owners {
             take_out(&mut self.dependents, &owner.uid, uid);
@@ -93,10 +116,9 @@ impl Inventory {
         self.namespaces.get(namespace).into_iter().flatten().filter_map(|uid| self.things.get(uid))
     }
 
-    /// The uids of one kind that are not among these: they went while nobody watched.
-    pub(crate) fn gone(&self, resource: &Resource, present: &BTreeSet<String>) -> Vec<String> {
-        let of_kind = self.things.values().filter(|thing| *thing.resource == *resource);
-        of_kind.filter(|thing| !present.contains(&thing.uid)).map(|thing| thing.uid.clone()).collect()
+    /// The uids of one kind.
+    pub(crate) fn of_kind(&self, resource: &Resource) -> BTreeSet<String> {
+        self.things.values().filter(|thing| *thing.resource == *resource).map(|thing| thing.uid.clone()).collect()
     }
 }
 
@@ -106,5 +128,45 @@ fn take_out(sets: &mut HashMap<String, BTreeSet<String>>, key: &str, uid: &str) 
         if set.is_empty() {
             sets.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thing(uid: &str, version: u64, owner: &str) -> Thing {
+        Thing {
+            resource: Arc::new(Resource::new("v1", "Pod", "pods", true)),
+            key: Key::new("shop", uid),
+            uid: uid.to_owned(),
+            version,
+            owners: vec![OwnerReference { uid: owner.to_owned(), ..OwnerReference::default() }],
+            finalizers: Vec::new(),
+            deleting: false,
+        }
+    }
+
+    #[test]
+    fn relations_follow_changes() {
+        let mut inventory = Inventory::default();
+        assert!(inventory.put(thing("a", 1, "o")));
+        assert!(!inventory.put(thing("a", 2, "o"))); // nothing new to garbage collection
+        assert!(inventory.put(thing("a", 3, "p")));
+        assert_eq!(inventory.dependents("o").count(), 0);
+        assert_eq!(inventory.dependents("p").count(), 1);
+        assert_eq!(inventory.within("shop").count(), 1);
+    }
+
+    #[test]
+    fn what_is_gone_is_remembered() {
+        let mut inventory = Inventory::default();
+        inventory.put(thing("a", 1, "o"));
+        inventory.remove("a");
+        assert!(inventory.is_gone("a") && inventory.get("a").is_none());
+        for number in 0..GONE_MAX {
+            inventory.remove(&number.to_string());
+        }
+        assert!(!inventory.is_gone("a") && inventory.gone.len() == GONE_MAX);
     }
 }

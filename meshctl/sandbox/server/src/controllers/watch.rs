@@ -120,12 +120,12 @@ async fn watch(
     let api: Api<DynamicObject> = Api::all_with(client, &resource.to_api_resource());
     let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
     let is_definition = resource.kind == "CustomResourceDefinition";
-    let mut present = BTreeSet::new();
+    let mut unseen = BTreeSet::new(); // what was known before a list and is not in it
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => present.clear(),
+            Ok(Event::Init) => unseen = world.known(&resource),
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
-                present.insert(object.metadata.uid.clone().unwrap_or_default());
+                unseen.remove(object.metadata.uid.as_deref().unwrap_or_default());
                 let object = match serde_json::to_value(object) {
                     Ok(object) => object,
                     Err(_) => continue, // what was read as JSON can be written as JSON
@@ -135,7 +135,7 @@ async fn watch(
                 }
                 world.apply(&resource, object);
             }
-            Ok(Event::InitDone) => world.only(&resource, &std::mem::take(&mut present)),
+            Ok(Event::InitDone) => world.missed(&resource, std::mem::take(&mut unseen).into_iter()),
             Ok(Event::Delete(object)) => {
                 let uid = object.metadata.uid.clone().unwrap_or_default();
                 let key = Key::of_meta(&object.metadata);

@@ -98,6 +98,9 @@ impl World {
         let Some(thing) = Thing::of(resource.clone(), &meta) else { return };
         let mut tasks = Vec::new();
         let mut state = self.state();
+        if state.inventory.is_gone(&thing.uid) {
+            return;
+        }
         let uid = thing.uid.clone();
         if state.inventory.put(thing) {
             tasks.push(Task::Garbage(uid));
@@ -120,15 +123,18 @@ impl World {
         tasks.into_iter().for_each(|task| self.queue.push(task));
     }
 
-    /// These are all objects of a kind; others are gone.
-    pub(crate) fn only(&self, resource: &Resource, present: &BTreeSet<String>) {
-        let gone: Vec<(Key, String)> = {
-            let state = self.state();
-            let uids = state.inventory.gone(resource, present);
-            uids.into_iter().filter_map(|uid| Some((state.inventory.get(&uid)?.key.clone(), uid))).collect()
-        };
-        for (key, uid) in gone {
-            self.forget(resource, &key, &uid);
+    /// The uids of a kind that are known now.
+    pub(crate) fn known(&self, resource: &Resource) -> BTreeSet<String> {
+        self.state().inventory.of_kind(resource)
+    }
+
+    /// These went while nobody watched.
+    pub(crate) fn missed(&self, resource: &Resource, uids: impl Iterator<Item = String>) {
+        for uid in uids {
+            let key = self.state().inventory.get(&uid).map(|thing| thing.key.clone());
+            if let Some(key) = key {
+                self.forget(resource, &key, &uid);
+            }
         }
     }
 }
