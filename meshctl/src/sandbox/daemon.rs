@@ -107,6 +107,11 @@ async fn serve(start: &Start, keeper: Keeper) -> anyhow::Result<()> {
             Ok("API server")
         });
     }
+    let (controllers, end) = (server.client(User::system("controller-manager")), stop.clone());
+    parts.spawn(async move {
+        sandbox_server::controllers::run(controllers, end).await;
+        Ok("controllers")
+    });
     let end = stop.clone();
     parts.spawn(async move {
         agent.run(end).await?;
