@@ -263,10 +263,13 @@ impl Drop for Record {
     }
 }
 
+/// A file's path, its lines, and how many they are.
+type Waiting = (Arc<str>, Vec<u8>, u64);
+
 /// Log lines of one worker that have not been handed over yet.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    waiting: RefCell<Vec<(Arc<str>, Vec<u8>, u64)>>,
+    waiting: RefCell<Vec<Waiting>>,
 }
 
 /// Lines are handed over at this size, or after [`FLUSH`].

@@ -99,7 +99,6 @@ fn say(text: &str, code: ExitCode) -> ExitCode {
 }
 
 /// The whole environment, read once.
-#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 fn config(kind: ProxyKind, args: &[String]) -> Result<(ProxyFlags, Config), ConfigError> {
     let all: BTreeMap<String, String> = std::env::vars().collect();
     let mut flags = ProxyFlags::parse(kind, args);

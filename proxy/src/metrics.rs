@@ -10,7 +10,6 @@ pub(crate) mod proxy;
 
 use std::{
     cell::RefCell,
-    fmt::Write,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -75,6 +74,9 @@ struct Registry {
     requests: HashMap<RequestKey, Arc<Requests>>,
     connections: HashMap<ConnectionKey, Arc<Connections>>,
 }
+
+/// A metric, and where a series has it.
+type Named<S, M> = (&'static str, fn(&S) -> &M);
 
 /// All series of the process.
 #[derive(Debug, Default)]
@@ -166,31 +168,31 @@ impl Metrics {
         if !requests.is_empty() {
             out.push_str("# TYPE istio_requests_total counter\n");
             for series in &requests {
-                let _ = writeln!(out, "istio_requests_total{{{}}} {}", series.labels, series.total.load(Relaxed));
+                out.push_str(&format!("istio_requests_total{{{}}} {}\n", series.labels, series.total.load(Relaxed)));
             }
-            let histograms: [(&str, fn(&Requests) -> &Histogram); 3] = [
+            let histograms: [Named<Requests, Histogram>; 3] = [
                 ("istio_request_duration_milliseconds", |s| &s.duration),
                 ("istio_request_bytes", |s| &s.request_bytes),
                 ("istio_response_bytes", |s| &s.response_bytes),
             ];
             for (name, pick) in histograms {
-                let _ = writeln!(out, "# TYPE {name} histogram");
+                out.push_str(&format!("# TYPE {name} histogram\n"));
                 for series in &requests {
                     pick(series).print(out, name, &series.labels);
                 }
             }
         }
         if !connections.is_empty() {
-            let counters: [(&str, fn(&Connections) -> &AtomicU64); 4] = [
+            let counters: [Named<Connections, AtomicU64>; 4] = [
                 ("istio_tcp_connections_opened_total", |s| &s.opened),
                 ("istio_tcp_connections_closed_total", |s| &s.closed),
                 ("istio_tcp_sent_bytes_total", |s| &s.sent),
                 ("istio_tcp_received_bytes_total", |s| &s.received),
             ];
             for (name, pick) in counters {
-                let _ = writeln!(out, "# TYPE {name} counter");
+                out.push_str(&format!("# TYPE {name} counter\n"));
                 for series in &connections {
-                    let _ = writeln!(out, "{name}{{{}}} {}", series.labels, pick(series).load(Relaxed));
+                    out.push_str(&format!("{name}{{{}}} {}\n", series.labels, pick(series).load(Relaxed)));
                 }
             }
         }

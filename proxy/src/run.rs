@@ -169,11 +169,11 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The workers' threads, and the way to hand each its sockets.
+type Started = (Vec<JoinHandle<()>>, Vec<mpsc::UnboundedSender<Opened>>);
+
 /// Starts the workers.
-fn start_workers(
-    count: usize,
-    shared: &Arc<Shared>,
-) -> anyhow::Result<(Vec<JoinHandle<()>>, Vec<mpsc::UnboundedSender<Opened>>)> {
+fn start_workers(count: usize, shared: &Arc<Shared>) -> anyhow::Result<Started> {
     let mut threads = Vec::with_capacity(count);
     let mut senders = Vec::with_capacity(count);
     for number in 0..count {

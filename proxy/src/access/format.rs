@@ -123,7 +123,9 @@ impl Format {
             serde_json::from_str(format).map_err(|error| FormatError::Json(error.to_string()))?;
         let all = map.into_iter().map(|(key, value)| match value {
             Value::String(text) => Ok((key, pieces(&text)?)),
-            other => Err(FormatError::Json(format!("{key}: {other} is no text"))),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                Err(FormatError::Json(format!("{key}: {other} is no text")))
+            }
         });
         Ok(Self::Json(all.collect::<Result<_, FormatError>>()?))
     }

@@ -65,13 +65,13 @@ fn is_number(piece: &Piece) -> bool {
 }
 
 fn json_text(out: &mut Vec<u8>, text: &str) {
-    // Writing to a Vec cannot fail.
-    let _ = serde_json::to_writer(out, text);
+    let written = serde_json::to_writer(out, text);
+    debug_assert!(written.is_ok(), "text is always JSON");
 }
 
 fn show(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{value}");
+    let written = write!(out, "{value}");
+    debug_assert!(written.is_ok(), "a Vec takes everything");
 }
 
 fn optional(out: &mut Vec<u8>, value: Option<impl std::fmt::Display>) {

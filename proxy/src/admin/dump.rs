@@ -2,7 +2,7 @@
 //!
 //! Never here: keys. Called by `admin`.
 
-use std::{fmt::Write, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::SystemTime};
+use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::SystemTime};
 
 use api::spec::{
     Action, Discovery, FilterChain, Health, Listener, Network, Origin, PathMatch, RouteTable, RoutesRef, TextMatch,
@@ -66,13 +66,12 @@ pub(crate) fn cluster_statuses(tables: &Tables) -> Value {
 /// `/clusters`.
 pub(crate) fn clusters_text(tables: &Tables) -> String {
     let mut out = String::new();
-    // Writing to a String cannot fail.
     for cluster in tables.clusters() {
         let (name, breakers) = (&cluster.name, &cluster.spec.breakers);
-        let _ = writeln!(out, "{name}::default_priority::max_connections::{}", breakers.connections);
-        let _ = writeln!(out, "{name}::default_priority::max_pending_requests::{}", breakers.pending);
-        let _ = writeln!(out, "{name}::default_priority::max_requests::{}", breakers.requests);
-        let _ = writeln!(out, "{name}::default_priority::max_retries::{}", breakers.retries);
+        out.push_str(&format!("{name}::default_priority::max_connections::{}\n", breakers.connections));
+        out.push_str(&format!("{name}::default_priority::max_pending_requests::{}\n", breakers.pending));
+        out.push_str(&format!("{name}::default_priority::max_requests::{}\n", breakers.requests));
+        out.push_str(&format!("{name}::default_priority::max_retries::{}\n", breakers.retries));
         for member in &cluster.members {
             let at = &member.live.place;
             let flags = match (member.health, member.live.ejected.load(Relaxed)) {
@@ -81,11 +80,11 @@ pub(crate) fn clusters_text(tables: &Tables) -> String {
                 (Health::Unhealthy, false) => "/failed_eds_health",
                 (Health::Draining, false) => "/eds_status_draining",
             };
-            let _ = writeln!(out, "{name}::{at}::health_flags::{flags}");
-            let _ = writeln!(out, "{name}::{at}::weight::{}", member.weight);
-            let _ = writeln!(out, "{name}::{at}::rq_active::{}", member.live.busy.load(Relaxed));
-            let _ = writeln!(out, "{name}::{at}::rq_total::{}", member.live.requests_total.load(Relaxed));
-            let _ = writeln!(out, "{name}::{at}::rq_error::{}", member.live.failures_total.load(Relaxed));
+            out.push_str(&format!("{name}::{at}::health_flags::{flags}\n"));
+            out.push_str(&format!("{name}::{at}::weight::{}\n", member.weight));
+            out.push_str(&format!("{name}::{at}::rq_active::{}\n", member.live.busy.load(Relaxed)));
+            out.push_str(&format!("{name}::{at}::rq_total::{}\n", member.live.requests_total.load(Relaxed)));
+            out.push_str(&format!("{name}::{at}::rq_error::{}\n", member.live.failures_total.load(Relaxed)));
         }
     }
     out

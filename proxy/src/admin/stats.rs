@@ -2,8 +2,6 @@
 //!
 //! Never here: request metrics (`metrics`). Called by `admin` and `pod`.
 
-use std::fmt::Write;
-
 use crate::{table::Tables, worker::Shared};
 
 /// All counters, one a line; `filter`: a regex that names must match.
@@ -25,8 +23,7 @@ pub(crate) fn text(shared: &Shared, filter: Option<&str>) -> Result<String, rege
     let mut out = String::new();
     for (name, value) in lines {
         if filter.as_ref().is_none_or(|filter| filter.is_match(&name)) {
-            // Writing to a String cannot fail.
-            let _ = writeln!(out, "{name}: {value}");
+            out.push_str(&format!("{name}: {value}\n"));
         }
     }
     Ok(out)
@@ -40,8 +37,7 @@ pub(crate) fn print_clusters(tables: &Tables, out: &mut String) {
         }
         cluster.live.stats.each(|name, value| {
             let name = name.replace('.', "_");
-            // Writing to a String cannot fail.
-            let _ = writeln!(out, "envoy_cluster_{name}{{cluster_name=\"{}\"}} {value}", cluster.name);
+            out.push_str(&format!("envoy_cluster_{name}{{cluster_name=\"{}\"}} {value}\n", cluster.name));
         });
     }
 }

@@ -3,8 +3,6 @@
 //! Order and meaning are those of `istio-iptables`; one table, replaced whole, so that running twice changes nothing.
 //! Never here: running a tool. Called by `capture`.
 
-use std::fmt::Write;
-
 use ipnet::IpNet;
 
 /// What is redirected.
@@ -165,7 +163,7 @@ impl Plan {
     pub(crate) fn iptables(&self, v6: bool) -> String {
         let mut rules = String::new();
         let mut rule = |line: String| {
-            let _ = writeln!(rules, "-A {line}");
+            rules.push_str(&format!("-A {line}\n"));
         };
         let (loopback, passthrough) = if v6 { ("::1/128", "::6/128") } else { ("127.0.0.1/32", "127.0.0.6/32") };
         for nic in &self.interfaces_excluded {
@@ -233,7 +231,7 @@ impl Plan {
         // Naming a chain empties it; the jumps are made once because their chains of origin are emptied with them.
         let mut text = String::from("*nat\n");
         for chain in ["ISTIO_INBOUND", "ISTIO_OUTPUT", "ISTIO_REDIRECT", "ISTIO_IN_REDIRECT"] {
-            let _ = writeln!(text, ":{chain} - [0:0]");
+            text.push_str(&format!(":{chain} - [0:0]\n"));
         }
         text.push_str(":PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n");
         text.push_str("-A PREROUTING -p tcp -j ISTIO_INBOUND\n-A OUTPUT -j ISTIO_OUTPUT\n");

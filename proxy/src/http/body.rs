@@ -188,7 +188,7 @@ impl Body for Outgoing {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Kept(replay) => replay.hint.clone(),
+            Self::Kept(replay) => replay.hint,
         }
     }
 }

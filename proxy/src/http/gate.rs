@@ -110,7 +110,7 @@ fn one_authority(parts: &mut Parts) -> Result<(), Failure> {
         {
             return Err(bad);
         }
-        if !parts.headers.get(HOST).is_some_and(|host| host.as_bytes() == authority.as_str().as_bytes()) {
+        if parts.headers.get(HOST).is_none_or(|host| host.as_bytes() != authority.as_str().as_bytes()) {
             let value = HeaderValue::from_str(authority.as_str())
                 .map_err(|_| Failure::BadRequest("the host is not a DNS name or an address"))?;
             parts.headers.insert(HOST, value);

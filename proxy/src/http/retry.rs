@@ -43,6 +43,7 @@ use crate::{
 };
 
 /// What came of one try.
+#[expect(clippy::large_enum_variant, reason = "a reply is what nearly every try comes to")]
 enum Tried {
     Replied(Response<Incoming>, Lease),
     Failed(SendError),
@@ -101,7 +102,7 @@ pub(super) async fn run(
         // Nobody has worked on it, or asking again does no harm: not a retry that anyone could notice.
         let unnoticed = match &result {
             Tried::Failed(SendError::Reset { reused: true, source }) => asked.idempotent && !source.is_user(),
-            _ => false,
+            Tried::Replied(..) | Tried::Failed(_) | Tried::TimedOut { .. } => false,
         };
         if unnoticed && upload.is_held() && free < STALE_TRIES_MAX {
             free += 1;
@@ -339,7 +340,9 @@ fn observe(conn: &Conn, cluster: &Cluster, chosen: &Chosen, outcome: Outcome) {
 fn failure(error: &SendError, exhausted: bool) -> Failure {
     match error {
         SendError::Overflow => Failure::Overflow,
-        SendError::Connect(ConnectError::TimedOut { .. }) => Failure::Connect { reason: None, exhausted },
+        SendError::Connect(ConnectError::TimedOut { .. } | ConnectError::Gone { .. }) => {
+            Failure::Connect { reason: None, exhausted }
+        }
         SendError::Connect(error) => Failure::Connect { reason: error.transport_failure(), exhausted },
         SendError::NoServerName => Failure::Connect { reason: Some("TLS_error:no_server_name".to_owned()), exhausted },
         SendError::Reset { source, .. } if source.is_user() => Failure::ClientGone,

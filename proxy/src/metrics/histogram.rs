@@ -2,10 +2,7 @@
 //!
 //! Never here: names and labels. Held by a series of `metrics`.
 
-use std::{
-    fmt::Write,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Upper bounds of the buckets, Envoy's.
 pub(crate) const BOUNDS: [f64; 19] = [
@@ -61,19 +58,19 @@ impl Histogram {
         let mut total = 0;
         for (bucket, bound) in self.buckets.iter().zip(BOUNDS.iter().map(Some).chain([None])) {
             total += bucket.load(Relaxed);
-            let _ = match bound {
-                Some(bound) => writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"),
-                None => writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {total}"),
-            };
+            out.push_str(&match bound {
+                Some(bound) => format!("{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}\n"),
+                None => format!("{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {total}\n"),
+            });
         }
         let sum = self.thousandths.load(Relaxed);
         let (whole, part) = (sum / 1000, sum % 1000);
-        let _ = if part == 0 {
-            writeln!(out, "{name}_sum{{{labels}}} {whole}")
+        out.push_str(&if part == 0 {
+            format!("{name}_sum{{{labels}}} {whole}\n")
         } else {
-            writeln!(out, "{name}_sum{{{labels}}} {whole}.{part:03}")
-        };
-        let _ = writeln!(out, "{name}_count{{{labels}}} {total}");
+            format!("{name}_sum{{{labels}}} {whole}.{part:03}\n")
+        });
+        out.push_str(&format!("{name}_count{{{labels}}} {total}\n"));
     }
 }
 

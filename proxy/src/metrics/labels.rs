@@ -3,7 +3,7 @@
 //! Never here: counters. Used by `metrics`, `access` and the tables.
 
 use std::{
-    fmt::{self, Write},
+    fmt,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -52,7 +52,7 @@ impl Party {
             if !out.is_empty() {
                 out.push(',');
             }
-            let _ = write!(out, "{side}_{name}=\"");
+            out.push_str(&format!("{side}_{name}=\""));
             escape(out, value);
             out.push('"');
         };

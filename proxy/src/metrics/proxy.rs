@@ -2,10 +2,7 @@
 //!
 //! Never here: request labels. Fed by `listen`, `upstream` and `xds`; printed with the rest.
 
-use std::{
-    fmt::Write,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number that goes up and down.
 #[derive(Debug, Default)]
@@ -97,7 +94,7 @@ impl ProxyStats {
     pub(crate) fn print(&self, out: &mut String) {
         self.each(|name, value| {
             let name = name.replace('.', "_");
-            let _ = writeln!(out, "envoy_{name} {value}");
+            out.push_str(&format!("envoy_{name} {value}\n"));
         });
     }
 }

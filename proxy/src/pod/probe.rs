@@ -79,7 +79,6 @@ async fn dial(address: IpAddr, port: u16, timeout: Duration, secured: Option<&Se
     Ok(connect(&place, options, secured).await?.0)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one probe")]
 async fn http(
     io: Io,
     address: IpAddr,

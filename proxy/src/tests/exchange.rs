@@ -14,7 +14,7 @@ use crate::worker::Phase;
 #[test]
 fn a_request_goes_through_with_its_headers_as_written() {
     local(async {
-        let app = app(|head| ok(head)).await;
+        let app = app(ok).await;
         let (proxy, address) = proxy(&to(&[app])).await;
         let reply = ask(address, "GET /a?b=c HTTP/1.1\r\nHost: a.test\r\nX-Mixed-Case: Yes\r\n\r\n").await;
         assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
@@ -124,7 +124,7 @@ fn a_body_is_sent_again_where_it_is_held() {
 #[test]
 fn redirects_replies_rewrites_and_header_changes() {
     local(async {
-        let app = app(|head| ok(head)).await;
+        let app = app(ok).await;
         let matching = |prefix: &str, action| Route {
             matches: RouteMatch { path: PathMatch::Prefix(prefix.into()), ..RouteMatch::default() },
             ..route(action)

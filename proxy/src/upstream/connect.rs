@@ -34,6 +34,8 @@ pub(crate) enum ConnectError {
     TimedOut { place: Place, limit: Duration },
     #[error("could not connect to {place}: {source}")]
     Refused { place: Place, source: io::Error },
+    #[error("{place} is no endpoint any more")]
+    Gone { place: Place },
     #[error("TLS with {place} failed: {source}")]
     Tls { place: Place, source: io::Error },
 }
@@ -47,7 +49,7 @@ impl ConnectError {
                 let code = source.raw_os_error().unwrap_or(0);
                 Some(format!("delayed_connect_error:_{code}"))
             }
-            Self::TimedOut { .. } => None,
+            Self::TimedOut { .. } | Self::Gone { .. } => None,
         }
     }
 }

@@ -18,6 +18,7 @@ use api::{
 };
 use hashbrown::HashMap;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::proxy::ClusterStats;
 
@@ -74,6 +75,8 @@ pub(crate) struct LiveEndpoint {
     ejections: Mutex<Ejections>,
     pub(crate) requests_total: AtomicU64,
     pub(crate) failures_total: AtomicU64,
+    /// Cancelled when no table names it any more: nobody waits for a connection to it then.
+    pub(crate) gone: CancellationToken,
 }
 
 impl LiveEndpoint {
@@ -88,6 +91,7 @@ impl LiveEndpoint {
             ejections: Mutex::default(),
             requests_total: AtomicU64::new(0),
             failures_total: AtomicU64::new(0),
+            gone: CancellationToken::new(),
         }
     }
 
@@ -164,7 +168,13 @@ impl LiveCluster {
 
     /// Forgets endpoints that the table no longer names.
     pub(crate) fn keep_only(&self, named: impl Fn(&Place) -> bool) {
-        self.endpoints().retain(|place, _| named(place));
+        self.endpoints().retain(|place, endpoint| {
+            let kept = named(place);
+            if !kept {
+                endpoint.gone.cancel();
+            }
+            kept
+        });
     }
 
     /// Notes what an exchange showed; ejects the endpoint where that is due.

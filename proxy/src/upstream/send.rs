@@ -315,7 +315,13 @@ async fn dial(
         Some(tls) => Some(tls.secured(carries, Some(target.host)).ok_or(SendError::NoServerName)?),
     };
     let stats = &target.cluster.live.stats;
-    match connect(&target.endpoint.place, target.cluster.options, secured.as_ref()).await {
+    let place = &target.endpoint.place;
+    let connected = tokio::select! {
+        biased;
+        connected = connect(place, target.cluster.options, secured.as_ref()) => connected,
+        () = target.endpoint.gone.cancelled() => Err(ConnectError::Gone { place: place.clone() }),
+    };
+    match connected {
         Ok(connected) => {
             stats.connections_total.add(1);
             target.endpoint.release();
