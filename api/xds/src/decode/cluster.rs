@@ -249,7 +249,7 @@ fn http(input: &mut In<'_>, raw: &pb::Cluster) -> Result<UpstreamHttp, DecodeErr
         max_requests_per_connection: read::number(raw.max_requests_per_connection.as_ref(), 0),
         ..UpstreamHttp::default()
     };
-    let mut common = raw.common_http_protocol_options.clone();
+    let mut common = raw.common_http_protocol_options;
     let mut streams = |options: Option<&Http2ProtocolOptions>| {
         let most = options.and_then(|options| options.max_concurrent_streams.as_ref());
         http.max_concurrent_streams = read::number(most, http.max_concurrent_streams);

@@ -114,7 +114,6 @@ fn route_match(matches: &RouteMatch) -> pb::RouteMatch {
                 None => HeaderMatchSpecifier::PresentMatch(true),
                 Some(text) => HeaderMatchSpecifier::StringMatch(text),
             }),
-            ..pb::HeaderMatcher::default()
         })
         .collect();
     let query_parameters = query
