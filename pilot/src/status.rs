@@ -67,14 +67,17 @@ fn status(notes: &[Note], now: &str) -> Value {
             json!({ "level": level, "type": { "code": note.code.as_deref().unwrap_or("IST0000"), "name": text(note) } })
         })
         .collect();
+    let mut condition = json!({
+        "type": "Reconciled",
+        "status": if good { "True" } else { "False" },
+        "reason": if good { "Accepted" } else { "Invalid" },
+        "lastTransitionTime": now,
+    });
+    if !texts.is_empty() {
+        condition["message"] = Value::from(texts.join("; "));
+    }
     json!({ "status": {
-        "conditions": [{
-            "type": "Reconciled",
-            "status": if good { "True" } else { "False" },
-            "reason": if good { "Accepted" } else { "Invalid" },
-            "message": texts.join("; "),
-            "lastTransitionTime": now,
-        }],
+        "conditions": [condition],
         "validationMessages": if messages.is_empty() { Value::Null } else { Value::Array(messages) },
     }})
 }
@@ -129,7 +132,8 @@ pub(crate) async fn run(client: Client, mut reports: Reports, clock: Clock, stop
                     changed = reports.notes.changed() => if changed.is_err() { return },
                     changed = reports.leads.changed() => {
                         if changed.is_err() { return }
-                        written.clear();
+                        // Another leader may write meanwhile; what was written is unknown then.
+                        if !*reports.leads.borrow_and_update() { written.clear(); }
                     }
                 }
                 continue;

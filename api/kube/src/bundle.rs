@@ -98,6 +98,7 @@ pub async fn keep(
     let mut roots_changed = identity.changes();
     let keep = async {
         identity.wait().await;
+        let mut said = String::new();
         loop {
             roots_changed.mark_unchanged();
             let roots = identity.roots().get();
@@ -107,11 +108,15 @@ pub async fn keep(
             };
             let pause = match outcome {
                 Ok(()) => {
+                    said.clear();
                     state(None);
                     CHECK
                 }
                 Err(error) => {
-                    tracing::warn!(configuration = options.name, %error, "could not set the CA bundle");
+                    if said != error.to_string() {
+                        said = error.to_string();
+                        tracing::warn!(configuration = options.name, %error, "could not set the CA bundle");
+                    }
                     state(Some(&format!("{kind} {}: {error}", options.name)));
                     RETRY
                 }
