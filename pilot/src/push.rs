@@ -253,7 +253,10 @@ impl Push {
         let world = match (work, before) {
             (Work::Endpoints(services, since), Some(before)) => {
                 let mesh = before.mesh.with_endpoints(&self.catalog, &services);
-                before.then(mesh, Arc::clone(&before.catalog), since, Reach::Endpoints)
+                // a new service account behind a service changes whom its cluster trusts
+                let reach =
+                    if before.mesh.clusters_differ(&mesh, &services) { Reach::Everything } else { Reach::Endpoints };
+                before.then(mesh, Arc::clone(&before.catalog), since, reach)
             }
             (Work::Endpoints(_, since) | Work::Everything(since), before) => {
                 let (mesh, mut notes): (Mesh, Notes) = mesh::resolve(&self.catalog);

@@ -39,7 +39,7 @@ use rules::Rules;
 use services::Services;
 pub use view::{outbound, scope, view, view_with};
 
-use crate::model::{Catalog, Gateway, Labels, MeshConfig, Pod, ServiceId, Settings, Shared, TlsSecret};
+use crate::model::{Catalog, Gateway, Labels, MeshConfig, Pod, Resolution, ServiceId, Settings, Shared, TlsSecret};
 
 /// An immutable snapshot of the mesh; cheap to clone: each part is shared with the snapshots before and after it where
 /// nothing changed.
@@ -105,6 +105,20 @@ impl Mesh {
         }
         mesh.pods = Arc::clone(&catalog.pods);
         mesh
+    }
+
+    /// Whether clusters of these services differ too, and not only their endpoints: who answers has changed, or addresses
+    /// that clusters hold themselves. The short lane does not lead there.
+    pub fn clusters_differ(&self, after: &Self, services: &BTreeSet<ServiceId>) -> bool {
+        services.iter().any(|id| {
+            let held = self
+                .services
+                .get(id)
+                .is_some_and(|service| matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin));
+            let identity = |mesh: &Self| mesh.endpoints.get(id).map(|known| known.identity_version());
+            let addresses = |mesh: &Self| mesh.endpoints.get(id).map(|known| known.version);
+            identity(self) != identity(after) || held && addresses(self) != addresses(after)
+        })
     }
 
     /// Hash of everything that `build` of this key depends on: equal versions build equal resources.

@@ -97,7 +97,18 @@ proptest! {
         for object in &more {
             match catalog.apply(object) {
                 Change::Nothing => {}
-                Change::Endpoints(services) => mesh = mesh.with_endpoints(&catalog, &services),
+                Change::Endpoints(services) => {
+                    let next = mesh.with_endpoints(&catalog, &services);
+                    if !mesh.clusters_differ(&next, &services) {
+                        let kind = |mesh: &Mesh, key: &Key| (key.kind() != ResourceKind::Endpoints).then(|| mesh.version_of(key));
+                        for node in nodes() {
+                            for key in mesh::view(&mesh, &node).outbound().iter() {
+                                prop_assert_eq!(kind(&mesh, key), kind(&next, key), "{:?}", key);
+                            }
+                        }
+                    }
+                    mesh = next;
+                }
                 Change::Everything => mesh = mesh::resolve(&catalog).0,
             }
         }
@@ -118,6 +129,7 @@ fn one_endpoint_changes_one_resource() {
     slice.endpoints[1].addresses = vec!["198.18.0.77".to_owned()];
     let Change::Endpoints(services) = catalog.apply(&Stored::from(slice)) else { panic!("endpoints only") };
     let after = before.with_endpoints(&catalog, &services);
+    assert!(!before.clusters_differ(&after, &services), "the same service account answers");
     let sidecar = &nodes()[1];
     let changed: Vec<String> = mesh::view(&after, sidecar)
         .iter()

@@ -126,7 +126,11 @@ fn of_entry(catalog: &Catalog, service: &Service) -> Vec<ServiceEndpoint> {
             .workload_entries
             .values()
             .filter(|we| we.meta.namespace() == namespace && selects(selector, &we.outside.labels));
-        all.extend(chosen.map(|we| of_outside(&we.outside, namespace)));
+        // without DNS in between, a name is no address
+        let usable = chosen.filter(|we| {
+            service.resolution != Resolution::Endpoints || !matches!(we.outside.location, Location::Name(_))
+        });
+        all.extend(usable.map(|we| of_outside(&we.outside, namespace)));
         let pods = catalog.pods.values().filter(|pod| pod.namespace == namespace && selects(selector, &pod.labels));
         for pod in pods {
             let Some(address) = pod.addresses.first() else { continue };

@@ -230,6 +230,12 @@ fn tls_chain(
 ) -> Option<FilterChain> {
     let ServerMode::Tls { certificate, min_version } = &server.mode else { return None };
     let every = hosts.iter().any(|host| host.as_str() == "*");
+    // server names have whole labels: `*x.org` cannot be told from the ClientHello
+    let hosts: Vec<&&Host> =
+        hosts.iter().filter(|host| !host.is_wildcard() || host.as_str().starts_with("*.")).collect();
+    if hosts.is_empty() && !every {
+        return None;
+    }
     let matches = ChainMatch {
         transport: Some(Transport::Tls),
         server_names: if every { Vec::new() } else { hosts.iter().map(ToString::to_string).collect() },

@@ -194,6 +194,7 @@ pub(crate) fn wildcard(mesh: &Mesh, scope: &Scope, port: u16, name: &str) -> Lis
             network: Network::Http(Box::new(http(mesh, &stat_prefix, RoutesRef::Named(port.to_string())))),
         });
     }
+    one_of_each(&mut chains);
     let fallback = fallback.unwrap_or_else(|| FilterChain {
         name: "PassthroughFilterChain".to_owned(),
         matches: ChainMatch::default(),
@@ -202,6 +203,12 @@ pub(crate) fn wildcard(mesh: &Mesh, scope: &Scope, port: u16, name: &str) -> Lis
     });
     let detect = Detect { tls: http_seen || tls_seen, http: http_seen, timeout: mesh.config.detection_timeout };
     Listener { chains, default_chain: Some(fallback), ..outbound_listener(name, ANY, port, detect) }
+}
+
+/// Two chains that match the same would make the listener invalid: the first one counts.
+fn one_of_each(chains: &mut Vec<FilterChain>) {
+    let mut seen = std::collections::HashSet::new();
+    chains.retain(|chain| seen.insert(chain.matches.clone()));
 }
 
 /// Chains for connections to a service: those of its VirtualService, else one to its cluster.
@@ -294,6 +301,7 @@ pub(crate) fn service(
             listener.chains.push(chain);
         }
     }
+    one_of_each(&mut listener.chains);
     Some(listener)
 }
 
