@@ -44,6 +44,9 @@ enum Verb {
     /// Print what would be installed.
     #[command(subcommand)]
     Manifest(cmd::manifest::Verb),
+    /// Print the objects of a file with a proxy in every Pod.
+    #[command(name = "kube-inject")]
+    KubeInject(cmd::kube_inject::Args),
     /// List objects of the mesh.
     Get(cmd::get::Args),
     /// Show which proxies have the configuration they should have.
@@ -86,6 +89,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Install(args) => block_on(cmd::install::run(&target, args)),
         Verb::Uninstall(args) => block_on(cmd::uninstall::run(&target, args)),
         Verb::Manifest(verb) => cmd::manifest::run(verb),
+        Verb::KubeInject(args) => block_on(cmd::kube_inject::run(&target, args)),
         Verb::Get(args) => block_on(cmd::get::run(&target, args)),
         Verb::Status(args) => block_on(cmd::status::run(&target, args)),
         Verb::ProxyConfig(args) => block_on(cmd::proxy_config::run(&target, args)),

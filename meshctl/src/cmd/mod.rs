@@ -6,6 +6,7 @@ pub(crate) mod down;
 pub(crate) mod env;
 pub(crate) mod get;
 pub(crate) mod install;
+pub(crate) mod kube_inject;
 pub(crate) mod ls;
 pub(crate) mod manifest;
 pub(crate) mod proxy_config;
