@@ -3,7 +3,7 @@
 //! Private keys are never shown.
 //! Never here: state of its own. Served by `api-rt`'s admin server on 15014, read by `meshctl` and people.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use api::{
     note::Notes,
@@ -54,11 +54,19 @@ const PAGES: [(&str, &str, Page); 8] = [
 
 /// Adds the pages.
 pub(crate) fn routes(admin: Admin, shown: &Shown) -> Admin {
-    let answer = |path: String, shown: Shown| async move { page(&path, &shown) };
     let (index, below) = (shown.clone(), shown.clone());
     admin
-        .route("/debug", move |_| answer(String::new(), index.clone()))
-        .below("/debug/", move |ask: Ask| answer(ask.uri().to_string(), below.clone()))
+        .route("/debug", move |ask: Ask| std::future::ready(answer(&ask, "", &index)))
+        .below("/debug/", move |ask: Ask| std::future::ready(answer(&ask, &ask.uri().to_string(), &below)))
+}
+
+/// What the mesh looks like is for those who may enter the Pod, not for everyone who reaches its port.
+fn answer(ask: &Ask, path: &str, shown: &Shown) -> Reply {
+    if ask.extensions().get::<SocketAddr>().is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        page(path, shown)
+    } else {
+        text(StatusCode::FORBIDDEN, "debug pages are shown to this machine only; use a port-forward\n")
+    }
 }
 
 fn page(uri: &str, shown: &Shown) -> Reply {
@@ -222,4 +230,62 @@ fn dump(world: &World, keys: &Keys, kind: ResourceKind) -> Vec<Value> {
         Resource::Secret(secret) => Ok(json!({ "name": secret.name })),
     };
     keys.of(kind).filter_map(|key| one(mesh::build(&world.mesh, key)?).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use api_mesh::model::{Catalog, Settings};
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::push::Push;
+
+    fn shown() -> Shown {
+        let now = tokio::time::Instant::now();
+        let cache = Arc::new(Cache::default());
+        let mut push = Push::new(Catalog::new(Settings::default()), Arc::clone(&cache), now);
+        push.take_in(&mut vec![api_kube::source::Event::Synced], now);
+        push.publish_due(now);
+        let registry = Arc::new(Registry::default());
+        Shown { worlds: push.worlds(), registry, cache, notes: push.notes(), pod: "pilot-0".into() }
+    }
+
+    async fn ask(peer: &str, path: &str) -> (u16, String) {
+        let mut ask = Ask::default();
+        ask.extensions_mut().insert(peer.parse::<SocketAddr>().unwrap());
+        let reply = answer(&ask, path, &shown());
+        let status = reply.status().as_u16();
+        (status, String::from_utf8(reply.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn pages_are_shown_to_this_machine_only() {
+        assert_eq!(ask("198.18.0.1:4", "/debug/syncz").await.0, 403);
+        assert_eq!(ask("127.0.0.1:4", "/debug/syncz").await, (200, "[]".into()));
+        assert_eq!(ask("[::1]:4", "/debug/push_status").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn the_index_names_every_page() {
+        let (status, index) = ask("127.0.0.1:4", "").await;
+        assert!(status == 200 && PAGES.iter().all(|(name, _, _)| index.contains(name)));
+        assert_eq!(ask("127.0.0.1:4", "/debug/nothing").await.0, 404);
+        assert_eq!(ask("127.0.0.1:4", "/debug/config_dump?proxyID=a.b").await.0, 404);
+    }
+
+    #[test]
+    fn a_type_stands_as_its_last_response_was_taken() {
+        let watched = |edition, sent, answered, refusal: Option<&str>| Watched {
+            edition,
+            sent,
+            answered,
+            refusal: refusal.map(str::to_owned),
+            names: 1,
+        };
+        assert_eq!(standing(None), "NOT SENT");
+        assert_eq!(standing(Some(&watched(None, 0, 0, None))), "NOT SENT");
+        assert_eq!(standing(Some(&watched(Some(1), 2, 1, None))), "STALE");
+        assert_eq!(standing(Some(&watched(Some(1), 2, 2, None))), "SYNCED");
+        assert_eq!(standing(Some(&watched(Some(1), 2, 2, Some("bad")))), "ERROR");
+    }
 }
