@@ -95,7 +95,8 @@ impl Agent {
             link: link.clone(),
             client: client.clone(),
             events: events.clone(),
-            name: options.name.clone(),
+            // Two users' sandboxes of one name do not share addresses.
+            name: format!("{}/{}", nix::unistd::getuid(), options.name),
             names: names_sender,
             services: services_sender,
             pods,

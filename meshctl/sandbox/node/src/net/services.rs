@@ -143,7 +143,7 @@ impl Keeping<'_> {
         self.route(entries).await;
         let wanted = self.balance(entries).await;
         for refused in self.relays.set(&wanted).await {
-            self.report(entries, &refused).await;
+            self.report(entries, &wanted, &refused).await;
         }
         Ok(())
     }
@@ -220,14 +220,11 @@ impl Keeping<'_> {
         }
     }
 
-    async fn report(&self, entries: &[Entry], refused: &relay::HostRefused) {
+    async fn report(&self, entries: &[Entry], wanted: &Wanted, refused: &relay::HostRefused) {
         let at = refused.at;
-        let found = entries.iter().find_map(|entry| {
-            let port = entry.ports.iter().find(|port| {
-                entry.balancer_address == Some(*at.ip()) && port.number == at.port()
-                    || port.node_port == Some(at.port())
-            })?;
-            Some((entry, port))
+        let found = wanted.get(&at).and_then(|to| {
+            let entry = entries.iter().find(|entry| entry.kind == Kind::Address(*to.ip()))?;
+            Some((entry, entry.ports.iter().find(|port| port.number == to.port())?))
         });
         let Some((entry, port)) = found else {
             tracing::info!(%at, error = %refused.error, "the host does not let us listen");
