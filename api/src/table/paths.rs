@@ -137,4 +137,29 @@ mod tests {
             assert_eq!(literal(pattern), want, "{pattern}");
         }
     }
+
+    /// Ten thousand rules of all sorts, each with a path of its own.
+    fn many() -> Vec<RouteMatch> {
+        let path = |at: usize| match at % 4 {
+            0 => PathMatch::Exact(format!("/exact/{at}")),
+            1 => PathMatch::Prefix(format!("/prefix/{at}/")),
+            2 => PathMatch::SegmentPrefix(format!("/segment/{at}")),
+            _ => PathMatch::Regex(format!("/regex/{at}/[a-z]+")),
+        };
+        (0..10_000).map(|at| RouteMatch { path: path(at), ..RouteMatch::default() }).collect()
+    }
+
+    #[test]
+    fn of_many_rules_few_are_tried() {
+        let rules = many();
+        let paths = Paths::build(rules.iter());
+        for path in ["/exact/8000", "/prefix/8001/x", "/segment/8002/y", "/regex/8003/abc", "/none"] {
+            let tried = std::cell::Cell::new(0);
+            paths.first(path, |_| {
+                tried.set(tried.get() + 1);
+                false
+            });
+            assert!(tried.get() <= 4, "{path}: {}", tried.get());
+        }
+    }
 }
