@@ -1,7 +1,7 @@
 //! Serves an API server on 127.0.0.1 for trying it by hand.
 //!
 //! `serve FOLDER PORT`: writes FOLDER/kubeconfig and serves until it is killed. Commands that are executed "in a Pod"
-//! run as plain processes here. Never here: a node, controllers. Run by developers.
+//! run as plain processes here. Never here: a node. Run by developers.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use sandbox_server::{
-    Attachment, Duplex, ExecRequest, Kubelet, LogRequest, Options, PodRef, Readable, Server, StreamError,
+    Attachment, Duplex, ExecRequest, Kubelet, LogRequest, Options, PodRef, Readable, Server, StreamError, User,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +91,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     server.set_kubelet(Arc::new(Here));
     server.bootstrap().await?;
     std::fs::write(format!("{folder}/kubeconfig"), server.kubeconfig(address)?)?;
+    let stop = CancellationToken::new();
     let listener = tokio::net::TcpListener::bind(address).await?;
-    server.serve(listener, CancellationToken::new()).await?;
+    let controllers = sandbox_server::controllers::run(server.client(User::system("controllers")), stop.clone());
+    let (served, ()) = tokio::join!(server.serve(listener, stop), controllers);
+    served?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Never here: what controllers keep up later. Called by `Server::bootstrap`, which may run again.
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use http::Request;
 use serde_json::{Value, json};
 
@@ -11,20 +12,24 @@ use crate::core::Core;
 use crate::server::OpenError;
 use crate::{Server, User, object};
 
+/// Objects made at once.
+const AT_ONCE: usize = 32;
+
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 pub(crate) async fn run(server: &Server, core: &Core) -> Result<(), OpenError> {
-    let mut objects = Vec::new();
+    let mut first = Vec::new();
     for name in NAMESPACES {
-        objects.push((
+        first.push((
             "/api/v1/namespaces".to_owned(),
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
         ));
     }
     for role in roles::seed() {
         let plural = if object::kind(&role) == "ClusterRole" { "clusterroles" } else { "clusterrolebindings" };
-        objects.push((format!("/apis/rbac.authorization.k8s.io/v1/{plural}"), role));
+        first.push((format!("/apis/rbac.authorization.k8s.io/v1/{plural}"), role));
     }
+    let mut objects = Vec::new();
     for name in NAMESPACES {
         let space = format!("/api/v1/namespaces/{name}");
         objects.push((
@@ -58,8 +63,10 @@ pub(crate) async fn run(server: &Server, core: &Core) -> Result<(), OpenError> {
             "spec": {"clusterIP": address, "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
         }),
     ));
-    for (path, body) in objects {
-        create(server, &path, &body).await?;
+    // Namespaces before what is in them; within each step at once, so that the store commits them together.
+    for step in [first, objects] {
+        let made = futures::stream::iter(step).map(|(path, body)| async move { create(server, &path, &body).await });
+        made.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     }
     Ok(())
 }

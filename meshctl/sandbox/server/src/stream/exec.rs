@@ -18,8 +18,6 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::spdy::{self, Frames, Incoming};
 use super::websocket::{self, Socket};
@@ -163,10 +161,8 @@ async fn over_websocket(plan: Plan, socket: Socket) {
             tokio::join!(plan.run(streams), to_client(&sink, 1, ends.stdout), to_client(&sink, 2, ends.stderr));
         let mut sink = sink.lock().await;
         sink.send(channel(3, status.to_string().as_bytes())).await.ok();
-        // kubectl takes a close without a code for a failure.
-        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        sink.send(Message::Close(Some(normal))).await.ok();
-        sink.close().await.ok();
+        sink.send(websocket::close()).await.ok();
+        sink.flush().await.ok();
     };
     tokio::pin!(inward);
     tokio::pin!(session);

@@ -236,7 +236,7 @@ async fn over_channels(source: Source, socket: Socket, ports: &[u16]) -> io::Res
         while let Some(message) = queue.recv().await {
             sink.send(message).await.map_err(io::Error::other)?;
         }
-        sink.close().await.map_err(io::Error::other)
+        sink.send(websocket::close()).await.map_err(io::Error::other)
     };
     let inward = async {
         while let Some(Ok(message)) = stream.next().await {

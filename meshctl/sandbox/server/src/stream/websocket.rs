@@ -15,7 +15,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use crate::reply::{Body, Refusal};
 
@@ -63,6 +64,11 @@ pub(super) async fn socket(upgraded: Upgraded) -> Socket {
     WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await
 }
 
+/// A close frame that says all is well: clients take one without a code for a failure.
+pub(super) fn close() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
+}
+
 /// A byte stream whose bytes travel in binary messages; the future carries them.
 pub(super) fn bytes_over(socket: Socket) -> (DuplexStream, impl Future<Output = io::Result<()>> + Send) {
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
@@ -89,7 +95,7 @@ pub(super) fn bytes_over(socket: Socket) -> (DuplexStream, impl Future<Output = 
                 let message = Message::Binary(Bytes::copy_from_slice(&buffer[..size]));
                 sink.send(message).await.map_err(io::Error::other)?;
             }
-            sink.close().await.map_err(io::Error::other)
+            sink.send(close()).await.map_err(io::Error::other)
         };
         tokio::pin!(inward);
         tokio::pin!(outward);

@@ -33,7 +33,11 @@ pub(crate) fn columns(kind: &Kind) -> Vec<Value> {
     }
     rows::columns(&kind.storage)
         .iter()
-        .map(|(name, priority)| if *name == "Name" { name_column() } else { column(name, "string", *priority) })
+        .map(
+            |(name, priority)| {
+                if *name == "Name" && *priority == 0 { name_column() } else { column(name, "string", *priority) }
+            },
+        )
         .collect()
 }
 
