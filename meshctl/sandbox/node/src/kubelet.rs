@@ -273,26 +273,20 @@ async fn attach(this: Streaming, pod: PodRef, request: ExecRequest, streams: Att
             }
         }
     };
-    // The run holds a sender too, so the end is told by the exit, after which what is queued is still shown.
-    let ended = async {
-        match exit.wait_for(Option::is_some).await {
-            Ok(exit) => exit.map_or(0, |exit| exit.code),
-            Err(_) => 0,
-        }
-    };
-    drop(run.output.clone());
+    // The run holds a sender too, so the end is told by the exit, after which what is queued is still shown. As in
+    // Kubernetes, being attached to the end is success, whatever the program's own code: that is in the Pod's status.
+    let ended = exit.wait_for(Option::is_some);
     let mut shown = std::pin::pin!(shown);
-    let code = tokio::select! {
-        code = ended => code,
+    tokio::select! {
+        _ = ended => {}
         () = &mut shown => return Ok(0),
-        () = typed => 0,
-        () = sized => 0,
-    };
-    // Everything was queued before the exit was told.
+        () = typed => {}
+        () = sized => {}
+    }
     while futures::poll!(&mut shown).is_pending() && !run.output.is_empty() {
         tokio::task::yield_now().await;
     }
-    Ok(code)
+    Ok(0)
 }
 
 impl Kubelet for Streaming {

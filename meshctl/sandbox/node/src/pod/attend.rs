@@ -184,8 +184,16 @@ impl Supervised {
             let mut counter = Counter::new(probe);
             let rhythm = Rhythm::new(probe);
             tokio::time::sleep(rhythm.delay).await;
+            // A program that has just begun is asked more often; only what goes by the probe's own period counts.
+            let mut eager = EAGER.iter();
             loop {
                 let answer = asked.ask(probe).await;
+                if answer.is_err()
+                    && let Some(wait) = eager.next()
+                {
+                    tokio::time::sleep((*wait).min(rhythm.period)).await;
+                    continue;
+                }
                 if let Err(error) = &answer {
                     self.say(Tone::Warning, "Unhealthy", &format!("Startup probe failed: {error}"));
                 }
@@ -213,7 +221,6 @@ impl Supervised {
         let Some(probe) = &self.container.readiness_probe else { return std::future::pending().await };
         let (mut counter, rhythm) = (Counter::new(probe), Rhythm::new(probe));
         tokio::time::sleep(rhythm.delay).await;
-        // A program that has just begun is asked more often, so that a good one is ready soon.
         let mut eager = EAGER.iter();
         loop {
             let answer = asked.ask(probe).await;
@@ -250,7 +257,7 @@ impl Supervised {
     }
 }
 
-/// The first waits between readiness probes of a container that is not ready yet.
+/// The first waits between probes of a container that is not ready yet, so that a good one is soon.
 const EAGER: [Duration; 6] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
