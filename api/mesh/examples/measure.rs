@@ -53,6 +53,10 @@ fn main() {
     }
     println!("catalog: {:?}", start.elapsed());
     let start = Instant::now();
+    let copy = catalog.clone();
+    println!("copy of the catalog: {:?}", start.elapsed());
+    drop(copy);
+    let start = Instant::now();
     let (mesh, notes) = mesh::resolve(&catalog);
     println!("resolve: {:?}, {} notes", start.elapsed(), notes.iter().count());
     let node = Node {

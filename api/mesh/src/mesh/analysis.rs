@@ -17,9 +17,12 @@ use super::{
     services::Services,
 };
 use crate::model::{
-    Catalog, Destination, DestinationRule, ExportTo, Gateway, GatewayRef, Registry, Resolution, RuleAction, Server,
-    ServerCertificate, ServerMode, Service, Shared, VirtualService, base::selects,
+    Catalog, Destination, DestinationRule, ExportTo, Gateway, GatewayRef, Pod, Registry, Resolution, RuleAction,
+    Server, ServerCertificate, ServerMode, Service, Shared, VirtualService, base::selects,
 };
+
+/// Pods by namespace.
+type Pods<'m> = BTreeMap<&'m str, Vec<&'m Pod>>;
 
 /// Gathers findings.
 struct Findings(Notes);
@@ -43,8 +46,12 @@ pub(crate) fn notes(mesh: &Mesh, catalog: &Catalog) -> Notes {
         gateways_of(mesh, service, &mut found);
     }
     hosts_twice(mesh, &mut found);
+    let mut pods: Pods<'_> = BTreeMap::new();
+    for pod in mesh.pods.values() {
+        pods.entry(&pod.namespace).or_default().push(pod);
+    }
     for rule in mesh.rules.iter() {
-        rule_host(mesh, rule, &mut found);
+        rule_host(mesh, rule, &pods, &mut found);
     }
     for gateway in mesh.gateways.iter() {
         servers(mesh, catalog, gateway, &mut found);
@@ -205,7 +212,7 @@ fn hosts_twice(mesh: &Mesh, found: &mut Findings) {
     }
 }
 
-fn rule_host(mesh: &Mesh, rule: &DestinationRule, found: &mut Findings) {
+fn rule_host(mesh: &Mesh, rule: &DestinationRule, pods: &Pods<'_>, found: &mut Findings) {
     let host = &rule.host;
     let known = if host.is_wildcard() {
         mesh.services.hosts().any(|known| known.parse::<Host>().is_ok_and(|known| host.covers(&known)))
@@ -221,11 +228,8 @@ fn rule_host(mesh: &Mesh, rule: &DestinationRule, found: &mut Findings) {
         return;
     }
     // labels matter only where there are workloads to have them
-    let workloads: Vec<_> = mesh
-        .pods
-        .values()
-        .filter(|pod| *pod.namespace == *service.id.namespace && selects(&service.selector, &pod.labels))
-        .collect();
+    let here = pods.get(&*service.id.namespace).into_iter().flatten();
+    let workloads: Vec<_> = here.filter(|pod| selects(&service.selector, &pod.labels)).collect();
     if workloads.is_empty() {
         return;
     }

@@ -89,7 +89,7 @@ pub struct Catalog {
     slice_owner: BTreeMap<ObjectRef, ObjectRef>,
     /// Services whose slices name an address: who is touched when its Pod changes.
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectRef>>,
-    pods_by_address: BTreeMap<IpAddr, ObjectRef>,
+    pods_by_address: BTreeMap<IpAddr, Arc<Pod>>,
     notes: BTreeMap<ObjectRef, Notes>,
 }
 
@@ -264,14 +264,14 @@ impl Catalog {
         }
         let pods = Arc::make_mut(&mut self.pods);
         for address in old.iter().flat_map(|pod| &pod.addresses) {
-            if self.pods_by_address.get(address) == Some(object) {
+            if self.pods_by_address.get(address) == old.as_ref() {
                 self.pods_by_address.remove(address);
             }
         }
         match &new {
             Some(pod) => {
                 for address in pod.addresses.iter().filter(|_| !pod.host_network) {
-                    self.pods_by_address.insert(*address, object.clone());
+                    self.pods_by_address.insert(*address, Arc::clone(pod));
                 }
                 pods.insert(object.clone(), Arc::clone(pod));
             }
@@ -377,7 +377,12 @@ impl Catalog {
 
     /// The Pod behind an address of a slice.
     pub(crate) fn pod_behind(&self, namespace: &str, name: Option<&str>, address: IpAddr) -> Option<&Arc<Pod>> {
-        let by_name = name.and_then(|name| self.pods.get(&ObjectRef::new("Pod", namespace, name)));
-        by_name.or_else(|| self.pods.get(self.pods_by_address.get(&address)?))
+        let by_address = self.pods_by_address.get(&address);
+        match (by_address, name) {
+            (Some(pod), None) => Some(pod),
+            (Some(pod), Some(name)) if pod.name == name && pod.namespace == namespace => Some(pod),
+            (_, Some(name)) => self.pods.get(&ObjectRef::new("Pod", namespace, name)).or(by_address),
+            (None, None) => None,
+        }
     }
 }

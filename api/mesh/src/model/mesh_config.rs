@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     base::{Judge, Meta},
     destination_rule::keepalive,
-    http_rule::read_retries,
+    http_action::read_retries,
     rule::RetryRule,
     text,
 };
