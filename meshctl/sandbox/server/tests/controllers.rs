@@ -107,28 +107,12 @@ impl Cluster {
     {
         let api = self.api::<K>();
         let waiting = async {
-            loop {
-                let objects = api.list(&ListParams::default()).await.unwrap().items;
-                if holds(&objects) {
+            let mut changes = std::pin::pin!(watcher(api.clone(), watcher::Config::default()));
+            let mut listed = false;
+            while let Some(change) = changes.next().await {
+                listed |= matches!(change, Ok(watcher::Event::InitDone));
+                if listed && holds(&api.list(&ListParams::default()).await.unwrap().items) {
                     return;
-                }
-                let mut changes = std::pin::pin!(watcher(api.clone(), watcher::Config::default()));
-                let mut listed = false;
-                while let Some(change) = changes.next().await {
-                    match change {
-                        Ok(watcher::Event::InitDone) => {
-                            listed = true;
-                            if holds(&api.list(&ListParams::default()).await.unwrap().items) {
-                                return;
-                            }
-                        }
-                        Ok(_) if listed => {
-                            if holds(&api.list(&ListParams::default()).await.unwrap().items) {
-                                return;
-                            }
-                        }
-                        _ => {}
-                    }
                 }
             }
         };

@@ -146,6 +146,8 @@ fn without_owner(thing: &Thing, uid: &str) -> Write {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::wildcard_enum_match_arm, clippy::needless_pass_by_value, reason = "short cases read better")]
+
     use super::*;
 
     fn thing(uid: &str, owners: &[(&str, bool)], finalizers: &[&str], deleting: bool) -> Thing {

@@ -253,6 +253,8 @@ fn some(number: usize) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::wildcard_enum_match_arm, clippy::needless_pass_by_value, reason = "short cases read better")]
+
     use serde_json::{Value, from_value, json};
 
     use super::super::replica_set::{made_and_deleted, stored_status};

@@ -111,9 +111,9 @@ fn status(set: &ReplicaSet, mine: &[&Pod], now: Timestamp, outcome: &mut Outcome
 #[cfg(test)]
 pub(crate) fn made_and_deleted(writes: &[Write]) -> (usize, Vec<String>) {
     let made = writes.iter().filter(|write| matches!(write, Write::Create { .. })).count();
-    let deleted = writes.iter().filter_map(|write| match write {
-        Write::Delete { key, .. } => Some(key.name.clone()),
-        _ => None,
+    let deleted = writes.iter().filter_map(|write| {
+        let Write::Delete { key, .. } = write else { return None };
+        Some(key.name.clone())
     });
     (made, deleted.collect())
 }
@@ -121,9 +121,9 @@ pub(crate) fn made_and_deleted(writes: &[Write]) -> (usize, Vec<String>) {
 /// The status that a list of writes stores.
 #[cfg(test)]
 pub(crate) fn stored_status(writes: &[Write]) -> Option<Value> {
-    writes.iter().find_map(|write| match write {
-        Write::Replace { part: "status", object } => object.get("status").cloned(),
-        _ => None,
+    writes.iter().find_map(|write| {
+        let Write::Replace { part: "status", object } = write else { return None };
+        object.get("status").cloned()
     })
 }
 

@@ -121,6 +121,8 @@ fn why_not(spec: &PodSpec, nodes: &[Arc<Node>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::wildcard_enum_match_arm, clippy::needless_pass_by_value, reason = "short cases read better")]
+
     use serde_json::{Value, from_value};
 
     use super::*;

@@ -208,9 +208,8 @@ impl State {
             }
             ("", "Namespace") => tasks.extend(put(&mut self.namespaces, object).map(|_| Task::Namespace(key.name))),
             ("", "Node") => {
-                if put(&mut self.nodes, object).is_some() {
-                    self.node_changed(tasks);
-                }
+                let news = put(&mut self.nodes, object);
+                news.into_iter().for_each(|_| self.node_changed(tasks));
             }
             ("", "ConfigMap") if key.name == ROOT_CERTIFICATE => self.certificate_changed(&key, &object, tasks),
             _ => {}

@@ -2,6 +2,7 @@
 //!
 //! Never here: a server. A Deployment and sets are written in a few words each; what is written is told in words too.
 //! Called by `cargo test`.
+#![allow(clippy::wildcard_enum_match_arm, clippy::needless_pass_by_value, reason = "short cases read better")]
 
 use serde_json::from_value;
 

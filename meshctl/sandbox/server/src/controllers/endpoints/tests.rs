@@ -1,6 +1,7 @@
 //! Cases for endpoints: which Pods count, how, and in which objects.
 //!
 //! Never here: a server. Called by `cargo test`.
+#![allow(clippy::wildcard_enum_match_arm, clippy::needless_pass_by_value, reason = "short cases read better")]
 
 use serde_json::{Value, from_value};
 
