@@ -138,6 +138,8 @@ async fn envoy(
         .args(args)
         .arg("-c")
         .arg(bootstrap)
+        // As Istio's agent runs it: a pod's Envoy is never replaced in place.
+        .args((!args.iter().any(|arg| arg == "--disable-hot-restart")).then_some("--disable-hot-restart"))
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("could not run {program}"))?;

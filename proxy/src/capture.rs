@@ -111,7 +111,6 @@ pub(crate) fn parse(args: &[String], ids_usable: bool) -> Result<Request, Captur
                 ports().map_or_else(|_| bad("a list of ports"), |p| plan.outbound_excluded = p);
             }
             "-c" | "--istio-exclude-interfaces" => plan.interfaces_excluded = list().map(str::to_owned).collect(),
-            "--redirect-dns" => plan.dns = value == "true",
             "--drop-invalid" => plan.drop_invalid = value == "true",
             "--cleanup-only" => cleanup_only = value == "true",
             "--dry-run" | "-n" => dry_run = value == "true",

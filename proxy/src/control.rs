@@ -35,6 +35,8 @@ pub(crate) struct Control {
     wanted: watch::Sender<Wanted>,
     resolved: watch::Receiver<Resolved>,
     gate: Option<Gate>,
+    /// What could not be used last time, so that it is logged once.
+    told: Vec<Fault>,
 }
 
 impl Control {
@@ -47,7 +49,7 @@ impl Control {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (wanted, wants) = watch::channel(Wanted::new());
         let (found, resolved) = watch::channel(Resolved::new());
-        let control = Self { builder, shared, sockets, wanted, resolved, gate: Some(gate) };
+        let control = Self { builder, shared, sockets, wanted, resolved, gate: Some(gate), told: Vec::new() };
         (control, async move {
             stop.run_until_cancelled(resolve(wants, found)).await;
         })
@@ -70,14 +72,22 @@ impl Control {
         self.shared.stats.listeners.set(tables.table.listeners().count() as u64);
         self.shared.tables.store(Arc::clone(&tables));
         faults.extend(self.sockets.keep_step(&tables));
-        for (kind, name, reason) in &faults {
+        for (kind, name, reason) in faults.iter().filter(|fault| !self.told.contains(fault)) {
             tracing::warn!(?kind, name, reason, "resource cannot be used");
         }
+        self.told.clone_from(&faults);
         if let Some(gate) = self.gate.take() {
             tracing::info!("first configuration serves");
             gate.open();
         }
         faults
+    }
+
+    /// Says why the first configuration has not come.
+    pub(crate) fn waiting(&self, reason: &str) {
+        if let Some(gate) = &self.gate {
+            gate.because(format!("first configuration: {reason}"));
+        }
     }
 
     /// Waits until names have other addresses.

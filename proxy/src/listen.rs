@@ -128,9 +128,8 @@ pub(crate) async fn work(worker: Rc<Worker>, mut opened: mpsc::UnboundedReceiver
                 }
                 None => break,
             },
-            ended = phase.wait_for(|phase| *phase >= Phase::Closing) => {
-                if ended.is_ok() || ended.is_err() { break; }
-            }
+            // An error means that the process ends, too.
+            _ = phase.wait_for(|phase| *phase >= Phase::Closing) => break,
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     table::{Builder, Tables, secrets::SecretStore},
     upstream::{live::Live, pool},
     worker::{Own, Phase, Shared, Worker},
-    xds::{self, SourceState},
+    xds,
 };
 
 /// Pause between looks at ejections.
@@ -139,8 +139,7 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
         Source::Pilot { address, tls, name } => {
             let node = api_xds::node::write(&node, env!("CARGO_PKG_VERSION"));
             let pilot = xds::stream::Pilot { address, tls, name, node };
-            let state = watch::Sender::new(SourceState::default());
-            tasks.spawn(xds::stream::run(pilot, own_identity, control, Arc::clone(&stats), state, done.clone()));
+            tasks.spawn(xds::stream::run(pilot, own_identity, control, Arc::clone(&stats), done.clone()));
         }
     }
     let (sweeping, ended) = (Arc::clone(&shared), done.clone());

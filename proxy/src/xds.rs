@@ -5,11 +5,3 @@
 pub(crate) mod file;
 pub(crate) mod session;
 pub(crate) mod stream;
-
-/// What sources are asked to tell of themselves, for `/config_dump` and readiness.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct SourceState {
-    pub(crate) connected: bool,
-    /// Why not, where it is not.
-    pub(crate) reason: String,
-}

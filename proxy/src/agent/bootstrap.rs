@@ -87,7 +87,6 @@ pub(crate) fn make(
     let mut xds = json!({
         "name": "xds-grpc",
         "type": "STRICT_DNS",
-        "respect_dns_ttl": true,
         "connect_timeout": "1s",
         "typed_extension_protocol_options": http2(),
         "load_assignment": endpoint("xds-grpc", &socket(host, port)),
@@ -131,7 +130,6 @@ pub(crate) fn make(
         "admin": { "address": admin },
         "layered_runtime": { "layers": [{ "name": "static", "static_layer": {
             "re2.max_program_size.error_level": 32_768,
-            "overload.global_downstream_max_connections": 2_147_483_647,
         } }] },
         "dynamic_resources": {
             "lds_config": ads,

@@ -20,7 +20,6 @@ pub(crate) struct Plan {
     pub(crate) outbound_included: Vec<u16>,
     pub(crate) outbound_excluded: Vec<u16>,
     pub(crate) interfaces_excluded: Vec<String>,
-    pub(crate) dns: bool,
     pub(crate) drop_invalid: bool,
 }
 
@@ -52,7 +51,6 @@ impl Default for Plan {
             outbound_included: Vec::new(),
             outbound_excluded: Vec::new(),
             interfaces_excluded: Vec::new(),
-            dns: false,
             drop_invalid: false,
         }
     }
@@ -129,13 +127,8 @@ impl Plan {
             let to_self = format!("tcp dport != {tunnel} {own} redirect to :{inbound}");
             out(&format!("    oifname \"lo\" ip daddr != 127.0.0.1 {to_self}"));
             out(&format!("    oifname \"lo\" ip6 daddr != ::1 {to_self}"));
-            let dns = if self.dns { "meta l4proto tcp tcp dport != 53 " } else { "" };
-            out(&format!("    oifname \"lo\" {dns}{other} return"));
+            out(&format!("    oifname \"lo\" {other} return"));
             out(&format!("    {own} return"));
-        }
-        if self.dns {
-            out("    tcp dport 53 redirect to :15053");
-            out("    udp dport 53 redirect to :15053");
         }
         out("    ip daddr 127.0.0.1 return");
         out("    ip6 daddr ::1 return");
@@ -201,16 +194,11 @@ impl Plan {
                 )
                 .collect(),
         };
-        let dns = if self.dns { "-p tcp ! --dport 53 " } else { "" };
         for (own, other) in own {
             let tunnel = self.tunnel_port;
             rule(format!("ISTIO_OUTPUT -o lo ! -d {loopback} -p tcp ! --dport {tunnel} {own} -j ISTIO_IN_REDIRECT"));
-            rule(format!("ISTIO_OUTPUT -o lo {dns}{other} -j RETURN"));
+            rule(format!("ISTIO_OUTPUT -o lo {other} -j RETURN"));
             rule(format!("ISTIO_OUTPUT {own} -j RETURN"));
-        }
-        if self.dns {
-            rule("ISTIO_OUTPUT -p tcp --dport 53 -j REDIRECT --to-ports 15053".to_owned());
-            rule("ISTIO_OUTPUT -p udp --dport 53 -j REDIRECT --to-ports 15053".to_owned());
         }
         rule(format!("ISTIO_OUTPUT -d {loopback} -j RETURN"));
         let same = |net: &&IpNet| net.addr().is_ipv6() == v6;

@@ -78,11 +78,13 @@ pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) 
             .keep_alive_interval(idle_timeout.min(Duration::from_secs(60)))
             .keep_alive_timeout(Duration::from_secs(20));
     }
+    // GOAWAY: the peer opens its next stream on a new connection, those under way end. A connection that was made while
+    // draining serves until the end: the peer had nowhere else to go.
+    let until = if *phase.borrow() == Phase::Serving { Phase::Draining } else { Phase::Closing };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        // GOAWAY at once: the peer opens its next stream on a new connection, those under way end.
-        () = ending(&mut phase, Phase::Draining) => connection.as_mut().graceful_shutdown(),
+        () = ending(&mut phase, until) => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }

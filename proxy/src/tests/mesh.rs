@@ -1,6 +1,6 @@
 //! Requests through two proxies, over mutual TLS.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use api::spec::*;
 use api_rt::{
@@ -222,6 +222,54 @@ fn what_did_not_reach_the_application_is_tried_elsewhere_even_a_post() {
                 assert!(reply.ends_with("here"), "{reply}");
                 assert!(!reply.contains("not-delivered"), "{reply}");
             }
+        }
+    });
+}
+
+#[test]
+fn tls_of_users_ends_and_begins_with_certificates_from_secrets() {
+    local(async {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["shop.test".to_owned()]).unwrap();
+        let own = params.self_signed(&key).unwrap();
+        let secret = |name: &str, value| Arc::new(Secret { name: name.into(), value });
+        let app = app(|_| ok("x")).await;
+        let tls = ServerTls {
+            certificate: CertificateRef::Secret("kubernetes://shop".into()),
+            client_roots: None,
+            require_client_certificate: false,
+            trust_domains: Vec::new(),
+            alpn: vec!["h2".into(), "http/1.1".into()],
+            mesh: false,
+            min_version: TlsVersion::V1_2,
+        };
+        let action = Action::Forward(Box::new(forward("c")));
+        let edge = HttpServer { edge: true, ..server(vec![route(action)]) };
+        let ending = FilterChain { tls: Some(tls), ..chain(Network::Http(Box::new(edge))) };
+        let listener = Listener { direction: Direction::Gateway, detect: Detect::default(), ..listener(ending) };
+        let plain = Cluster { http: UpstreamHttp::default(), ..cluster("c", &[app]) };
+        let mut gateway = spec(listener, vec![plain]);
+        let value = SecretValue::Certificate { chain: own.pem().into_bytes(), key: key.serialize_pem().into_bytes() };
+        gateway.secrets.insert("kubernetes://shop".into(), secret("kubernetes://shop", value));
+        let (_, edge) = serve(Identity::new(), &gateway).await;
+
+        let client = ClientTls {
+            sni: Some("shop.test".into()),
+            roots: Some(RootsRef::Secret("kubernetes://roots".into())),
+            ..ClientTls::default()
+        };
+        for version in [UpstreamVersion::Http1, UpstreamVersion::Http2] {
+            let outside = Cluster {
+                tls: UpstreamTls::On(client.clone()),
+                http: UpstreamHttp { version, ..UpstreamHttp::default() },
+                ..cluster("c", &[edge])
+            };
+            let mut out = super::spec::http(vec![route(Action::Forward(Box::new(forward("c"))))], vec![outside]);
+            let roots = SecretValue::Roots(own.pem().into_bytes());
+            out.secrets.insert("kubernetes://roots".into(), secret("kubernetes://roots", roots));
+            let (_, address) = serve(Identity::new(), &out).await;
+            let reply = ask(address, &get("/")).await;
+            assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
         }
     });
 }

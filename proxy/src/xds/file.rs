@@ -34,7 +34,7 @@ pub(crate) async fn run(path: &Path, mut control: Control, stop: CancellationTok
                 }
             }
             Ok(_) => {}
-            Err(error) if seen.is_none() => tracing::debug!(path = %path.display(), %error, "no spec yet"),
+            Err(error) if seen.is_none() => control.waiting(&format!("{}: {error}", path.display())),
             Err(_) => {}
         }
         tokio::select! {

@@ -64,8 +64,6 @@ struct Subscription {
     versions: BTreeMap<String, String>,
     /// Whether this type has been answered at all.
     answered: bool,
-    /// Resources that were refused last time, with the reason.
-    faults: BTreeMap<String, String>,
 }
 
 /// Answers of a response that waits for its table to serve.
@@ -73,6 +71,8 @@ struct Subscription {
 struct Held {
     kind: ResourceKind,
     nonce: String,
+    /// What it brought.
+    names: BTreeSet<String>,
     refused: Vec<String>,
 }
 
@@ -148,30 +148,26 @@ impl Session {
         let subscription = self.subscriptions.entry(kind).or_default();
         subscription.answered = true;
         let mut refused = Vec::new();
+        let mut names = BTreeSet::new();
         for received in resources {
+            names.insert(received.name.clone());
             subscription.awaited.remove(&received.name);
             match received.resource {
                 Ok(resource) if resource.kind() == kind => {
                     subscription.versions.insert(received.name.clone(), received.version);
-                    subscription.faults.remove(&received.name);
                     insert(&mut self.spec, resource);
                     self.changed = true;
                 }
                 Ok(resource) => refused.push(format!("{}: a {:?} came as {kind:?}", received.name, resource.kind())),
-                Err(reason) => {
-                    let text = format!("{}: {reason}", received.name);
-                    subscription.faults.insert(received.name, reason);
-                    refused.push(text);
-                }
+                Err(reason) => refused.push(format!("{}: {reason}", received.name)),
             }
         }
         for name in removed {
             subscription.awaited.remove(&name);
             subscription.versions.remove(&name);
-            subscription.faults.remove(&name);
             self.changed |= remove(&mut self.spec, kind, &name);
         }
-        self.held.push(Held { kind, nonce, refused });
+        self.held.push(Held { kind, nonce, names, refused });
         self.resubscribe()
     }
 
@@ -182,7 +178,7 @@ impl Session {
         self.held
             .drain(..)
             .map(|held| {
-                let of_kind = faults.iter().filter(|(kind, _, _)| *kind == held.kind);
+                let of_kind = faults.iter().filter(|(kind, name, _)| *kind == held.kind && held.names.contains(name));
                 let refused: Vec<String> =
                     held.refused.into_iter().chain(of_kind.map(|(_, name, why)| format!("{name}: {why}"))).collect();
                 Request {
@@ -214,7 +210,6 @@ impl Session {
             for name in &unsubscribe {
                 subscription.awaited.remove(name);
                 subscription.versions.remove(name);
-                subscription.faults.remove(name);
                 remove(&mut self.spec, kind, name);
             }
             subscription.awaited.extend(subscribe.iter().cloned());

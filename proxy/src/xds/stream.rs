@@ -18,10 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::{
-    SourceState,
-    session::{Received, Request, Response, Session},
-};
+use super::session::{Received, Request, Response, Session};
 use crate::{control::Control, limits::XDS_BACKOFF, metrics::proxy::ProxyStats};
 
 /// How long a table waits for resources that it names and that have not come.
@@ -59,7 +56,6 @@ pub(crate) async fn run(
     identity: Identity,
     mut control: Control,
     stats: Arc<ProxyStats>,
-    state: tokio::sync::watch::Sender<SourceState>,
     stop: CancellationToken,
 ) {
     let mut session = Session::default();
@@ -70,7 +66,7 @@ pub(crate) async fn run(
         }
         loop {
             let began = Instant::now();
-            let error = match follow(&pilot, &identity, &mut session, &mut control, &stats, &state).await {
+            let error = match follow(&pilot, &identity, &mut session, &mut control, &stats).await {
                 Ok(()) => StreamError::Ended,
                 Err(error) => error,
             };
@@ -79,7 +75,7 @@ pub(crate) async fn run(
                 back_off.reset();
             }
             let wait = back_off.next_wait();
-            state.send_replace(SourceState { connected: false, reason: error.to_string() });
+            control.waiting(&error.to_string());
             tracing::info!(pilot = pilot.address, %error, again_in = ?wait, "no stream to pilot; serving on");
             let waited = tokio::time::sleep(wait);
             tokio::pin!(waited);
@@ -138,7 +134,6 @@ async fn follow(
     session: &mut Session,
     control: &mut Control,
     stats: &ProxyStats,
-    state: &tokio::sync::watch::Sender<SourceState>,
 ) -> Result<(), StreamError> {
     let tls = match pilot.tls {
         false => None,
@@ -154,7 +149,6 @@ async fn follow(
     let mut responses: Streaming<DeltaDiscoveryResponse> =
         AggregatedClient::new(channel).delta(ReceiverStream::new(requests)).await.map_err(|s| refused(&s))?;
     stats.xds_connected.set(1);
-    state.send_replace(SourceState { connected: true, reason: String::new() });
     tracing::info!(pilot = pilot.address, "stream to pilot open");
     let mut deadline: Option<Instant> = None;
     loop {
