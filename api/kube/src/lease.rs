@@ -3,6 +3,9 @@
 //! A holder renews; the others watch its renewals by their own clock and take over when these stop.
 //! Never here: what a leader does. Used by pilot for status and by whoever else must write alone.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use api_rt::clock::Clock;

@@ -184,14 +184,8 @@ fn write(version: &str, uid: &str, verdict: Verdict) -> Value {
     let Verdict { refused, warnings, patch } = verdict;
     let mut response = json!({ "uid": uid, "allowed": refused.is_none() });
     if let Some((code, message)) = refused {
-        let reason = match code {
-            403 => "Forbidden",
-            422 => "Invalid",
-            500 => "InternalError",
-            _ => "BadRequest",
-        };
-        // 400 keeps the message as it is; with 422 and reason Invalid kubectl prints it too.
-        response["status"] = json!({ "status": "Failure", "code": code, "reason": reason, "message": message });
+        // Without a reason kubectl prints the message as it is; with "Invalid" it would say "The request is invalid" twice.
+        response["status"] = json!({ "status": "Failure", "code": code, "message": message });
     }
     if !warnings.is_empty() {
         response["warnings"] = json!(warnings);
@@ -310,6 +304,56 @@ mod tests {
             let why = read(body.as_bytes()).unwrap_err();
             assert!(why.contains(says), "{why} should say {says}");
         }
+    }
+
+    /// A certificate of its own for one name, trusted as its own root.
+    fn identity() -> api_rt::identity::Identity {
+        let made = rcgen::generate_simple_self_signed(vec!["hook.istio-system.svc".to_owned()]).unwrap();
+        let pem = made.cert.pem();
+        let certificate = api_rt::tls::Certificate::from_pem(&pem, &made.signing_key.serialize_pem()).unwrap();
+        api_rt::identity::Identity::holding(certificate, api_rt::tls::Roots::from_pem(pem.as_bytes()).unwrap())
+    }
+
+    async fn ask(address: std::net::SocketAddr, path: &str, length: usize, body: &[u8]) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let expect = api_rt::tls::Expect { peers: api_rt::tls::Peers::Unchecked, ..api_rt::tls::Expect::default() };
+        let options = api_rt::tls::ClientOptions { expect, ..api_rt::tls::ClientOptions::default() };
+        let connector = tokio_rustls::TlsConnector::from(api_rt::tls::client_config(options).unwrap());
+        let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = "hook.istio-system.svc".try_into().unwrap();
+        let mut stream = connector.connect(name, socket).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // A server that refuses early stops reading.
+        let _sent = stream.write_all(body).await.is_ok();
+        let mut reply = Vec::new();
+        let _closed = stream.read_to_end(&mut reply).await.is_ok();
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+
+    #[tokio::test]
+    async fn reviews_come_over_tls_and_what_is_too_large_or_unknown_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let webhooks = Webhooks::new().at("/judge", |review: Review| {
+            let refused = (422, format!("{} is not wanted", review.name));
+            std::future::ready(Verdict { refused: Some(refused), ..Verdict::allow() })
+        });
+        let tls = identity().anonymous_server_config(vec![b"http/1.1".to_vec()]).unwrap();
+        let serving = tokio::spawn(serve(listener, tls, webhooks, stop.clone()));
+        let body = json!({ "apiVersion": "admission.k8s.io/v1", "request": { "uid": "7", "name": "it" } }).to_string();
+        let reply = ask(address, "/judge", body.len(), body.as_bytes()).await;
+        assert!(
+            reply.starts_with("HTTP/1.1 200") && reply.contains("it is not wanted") && reply.contains("\"uid\":\"7\""),
+            "{reply}"
+        );
+        assert!(ask(address, "/other", 2, b"{}").await.starts_with("HTTP/1.1 404"));
+        assert!(ask(address, "/judge", 2, b"{}").await.starts_with("HTTP/1.1 400"));
+        let large = vec![b' '; LARGEST_BODY + 1];
+        assert!(ask(address, "/judge", large.len(), &large).await.starts_with("HTTP/1.1 413"));
+        stop.cancel();
+        serving.await.unwrap();
     }
 
     #[test]
