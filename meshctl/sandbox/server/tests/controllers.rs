@@ -13,7 +13,11 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+    PropagationPolicy,
+};
 use kube::runtime::watcher;
 use kube::{Client, Resource};
 use sandbox_server::{Options, Server, User, controllers};
@@ -291,6 +295,51 @@ async fn a_namespace_is_furnished_and_goes_with_what_is_in_it() {
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the namespace stays").unwrap();
     println!("from namespace to nothing: {:?}", begun.elapsed());
     assert!(cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_of_a_crd_are_collected_and_do_not_outlive_it() {
+    let cluster = cluster().await;
+    cluster.namespace().await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let definition = json!({
+        "metadata": { "name": "widgets.test.example.com" },
+        "spec": {
+            "group": "test.example.com", "scope": "Namespaced",
+            "names": { "kind": "Widget", "plural": "widgets", "singular": "widget", "listKind": "WidgetList" },
+            "versions": [{ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            } } }],
+        },
+    });
+    definitions.create(&PostParams::default(), &from_value(definition).unwrap()).await.unwrap();
+    let established = kube::runtime::wait::conditions::is_crd_established();
+    let waiting = kube::runtime::wait::await_condition(definitions.clone(), "widgets.test.example.com", established);
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("never established").unwrap();
+    let owner: ConfigMap = cluster.create(json!({ "metadata": { "name": "owner", "namespace": "shop" } })).await;
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("test.example.com", "v1", "Widget"));
+    let widgets: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), "shop", &kind);
+    let widget = |name: &str, owners: Value| -> DynamicObject {
+        let meta = json!({ "name": name, "namespace": "shop", "ownerReferences": owners });
+        from_value(json!({ "apiVersion": "test.example.com/v1", "kind": "Widget", "metadata": meta })).unwrap()
+    };
+    let owned = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid }]);
+    let made = widgets.create(&PostParams::default(), &widget("owned", owned)).await.unwrap();
+    widgets.create(&PostParams::default(), &widget("free", json!([]))).await.unwrap();
+    cluster.api::<ConfigMap>().delete("owner", &DeleteParams::default()).await.unwrap();
+    let gone = kube::runtime::wait::conditions::is_deleted(made.metadata.uid.as_deref().unwrap());
+    let waiting = kube::runtime::wait::await_condition(widgets.clone(), "owned", gone);
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("not collected").unwrap();
+    assert!(widgets.get("free").await.is_ok());
+
+    // The kind goes with an object still in the namespace; the namespace goes all the same.
+    definitions.delete("widgets.test.example.com", &DeleteParams::default()).await.unwrap();
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let uid = namespaces.get("shop").await.unwrap().metadata.uid.unwrap();
+    namespaces.delete("shop", &DeleteParams::default()).await.unwrap();
+    let gone = kube::runtime::wait::conditions::is_deleted(&uid);
+    let waiting = kube::runtime::wait::await_condition(namespaces.clone(), "shop", gone);
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the namespace stays").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,8 +41,9 @@ pub(crate) async fn run(client: kube::Client, world: Arc<World>, stop: Cancellat
                     start(&mut by_kind, &mut watches, &client, &world, &definitions, resource);
                 }
                 Definition::Gone { group, kind } => {
-                    if let Some((_, watch)) = by_kind.remove(&(group, kind)) {
+                    if let Some((resource, watch)) = by_kind.remove(&(group, kind)) {
                         watch.abort();
+                        world.unwatched(&resource);
                     }
                 }
             },

@@ -92,6 +92,12 @@ impl World {
         self.state().resources.insert(name, resource);
     }
 
+    /// A kind is served no more, and its objects are gone with it.
+    pub(crate) fn unwatched(&self, resource: &Resource) {
+        self.state().resources.remove(&(resource.group.clone(), resource.kind.clone()));
+        self.missed(resource, self.known(resource).into_iter());
+    }
+
     /// An object is like this now.
     pub(crate) fn apply(&self, resource: &Arc<Resource>, object: Value) {
         let Some(meta) = object.get("metadata").and_then(|meta| ObjectMeta::deserialize(meta).ok()) else { return };
