@@ -268,6 +268,39 @@ async fn a_client_waits_for_the_first_snapshot() {
     assert_eq!(client.hears().await, format!("eds {A}"));
 }
 
+#[tokio::test]
+async fn many_at_once_are_all_served_and_told_of_a_change_alike() {
+    let mut pilot = Pilot::new(mesh());
+    let mut clients = Vec::new();
+    for number in 0..200 {
+        let id = format!("sidecar~198.18.1.{number}~web-{number}.ns-{}~ns.svc.cluster.local", number % 7);
+        let mut client = pilot.delta(&id).await;
+        client.ask(ResourceKind::Cluster, &[]).await;
+        client.ask(ResourceKind::Endpoints, &[A, B]).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert!(client.hears().await.contains(A));
+        assert_eq!(client.hears().await, format!("eds {A} {B}"));
+    }
+    let (built, _) = pilot.control.cache.size();
+    assert!(built <= 32, "built once for all, not {built} times");
+    pilot.store(slice("b", &["198.18.0.2", "198.18.0.3"]));
+    for client in &mut clients {
+        assert_eq!(client.hears().await, format!("eds {B}"));
+    }
+}
+
+#[tokio::test]
+async fn there_is_a_limit_to_streams_and_a_place_is_given_back() {
+    let registry = Arc::new(Registry::default());
+    let mut tickets: Vec<Ticket> = std::iter::from_fn(|| registry.enter()).collect();
+    assert_eq!(tickets.len(), crate::limits::STREAMS_MAX);
+    assert!(registry.enter().is_none());
+    tickets.pop();
+    assert!(registry.enter().is_some());
+}
+
 async fn refusal(identity: Option<&str>, door: Door, node: Option<&str>) -> Option<tonic::Code> {
     let pilot = Pilot::new(mesh());
     let mut client = AggregatedClient::new(pilot.channel(identity, door));
