@@ -77,6 +77,8 @@ fn many() -> String {
 /// A forwarded port; ends with it.
 struct Forward {
     child: Child,
+    // kubectl goes on writing to it.
+    _output: BufReader<std::process::ChildStdout>,
     port: u16,
 }
 
@@ -88,13 +90,14 @@ impl Forward {
             .stderr(Stdio::null())
             .spawn()?;
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+        let mut output = BufReader::new(child.stdout.take().context("no output")?);
+        output.read_line(&mut line)?;
         let port = line
             .split("127.0.0.1:")
             .nth(1)
             .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
             .context(line.clone())?;
-        Ok(Self { child, port })
+        Ok(Self { child, _output: output, port })
     }
 }
 

@@ -181,7 +181,7 @@ fn create(k: &Kubectl, _: &str) -> Result<()> {
 fn edit(k: &Kubectl, _: &str) -> Result<()> {
     k.apply(&map("one"))?;
     let mut command = k.command(&["edit", "cm", "one"]);
-    command.env("KUBE_EDITOR", "sed -i s/a:.*1.*/a:\\ \"5\"/");
+    command.env("KUBE_EDITOR", "sed -i -e 's/a: \"1\"/a: \"5\"/'");
     has(&e2e::kubectl::Said::of(&mut command)?.ok()?, "edited")?;
     ensure!(k.ok(&["get", "cm", "one", "-o", "jsonpath={.data.a}"])? == "5");
     Ok(())
@@ -320,7 +320,9 @@ fn port_forward(k: &Kubectl, _: &str) -> Result<()> {
         k.command(&["port-forward", "deploy/web", ":5000"]).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
     let asked = (|| {
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+        // Kept until the end: kubectl goes on writing to it.
+        let mut output = BufReader::new(child.stdout.take().context("no output")?);
+        output.read_line(&mut line)?;
         let port =
             line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split_whitespace().next()).context(line.clone())?;
         let mut socket = TcpStream::connect(format!("127.0.0.1:{port}"))?;
