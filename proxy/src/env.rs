@@ -49,7 +49,7 @@ pub(crate) struct Config {
     pub(crate) drain: Drain,
     pub(crate) workers: usize,
     pub(crate) probers: BTreeMap<String, Prober>,
-    pub(crate) app_metrics: Option<AppMetrics>,
+    pub(crate) app_metrics: Vec<AppMetrics>,
     pub(crate) log_level: String,
     pub(crate) log_json: bool,
 }

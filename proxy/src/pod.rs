@@ -71,16 +71,17 @@ pub(crate) fn status(
     ready: &Readiness,
     shared: &Arc<Shared>,
     probers: BTreeMap<String, Prober>,
-    app: Option<AppMetrics>,
+    apps: Vec<AppMetrics>,
     address: IpAddr,
     stop: &CancellationToken,
 ) -> Admin {
     let (merged, draining) = (Arc::clone(shared), Arc::clone(shared));
     let quit = stop.clone();
+    let apps: Arc<[AppMetrics]> = apps.into();
     let merge = move |_: Ask| {
-        let (shared, app) = (Arc::clone(&merged), app.clone());
+        let (shared, apps) = (Arc::clone(&merged), Arc::clone(&apps));
         async move {
-            let page = scrape::merged(own_metrics(&shared), app.as_ref()).await;
+            let page = scrape::merged(own_metrics(&shared), &apps).await;
             admin::body(StatusCode::OK, TEXT_FORMAT, page)
         }
     };

@@ -134,28 +134,54 @@ pub(crate) fn read(text: Option<&str>, errors: &mut Vec<String>) -> BTreeMap<Str
     probers
 }
 
+#[derive(Deserialize)]
+struct RawMetrics {
+    #[serde(default)]
+    scrape: String,
+    #[serde(default)]
+    port: String,
+    #[serde(default)]
+    path: String,
+    /// Where there is more than one place to scrape; the first is `port` and `path` again.
+    #[serde(default)]
+    targets: Vec<RawTarget>,
+}
+
+#[derive(Deserialize)]
+struct RawTarget {
+    port: String,
+    #[serde(default)]
+    path: String,
+}
+
 /// Reads `ISTIO_PROMETHEUS_ANNOTATIONS`: `{"scrape":"true","path":"/metrics","port":"9080"}`.
-pub(crate) fn read_metrics(text: Option<&str>, errors: &mut Vec<String>) -> Option<AppMetrics> {
+pub(crate) fn read_metrics(text: Option<&str>, errors: &mut Vec<String>) -> Vec<AppMetrics> {
     const NAME: &str = "ISTIO_PROMETHEUS_ANNOTATIONS";
-    let raw: BTreeMap<String, String> = match serde_json::from_str(text?) {
+    let Some(text) = text else { return Vec::new() };
+    let raw: RawMetrics = match serde_json::from_str(text) {
         Ok(raw) => raw,
         Err(error) => {
-            errors.push(format!("{NAME}: not a map of texts: {error}"));
-            return None;
+            errors.push(format!("{NAME}: not what the injector writes: {error}"));
+            return Vec::new();
         }
     };
-    let get = |key: &str| raw.get(key).map(String::as_str).filter(|v| !v.is_empty());
-    if get("scrape") != Some("true") {
-        return None;
+    if raw.scrape != "true" {
+        return Vec::new();
     }
-    let port = get("port").unwrap_or("80");
-    let Ok(port) = port.parse() else {
-        errors.push(format!("{NAME}: port: {port:?} is not a port"));
-        return None;
-    };
-    let path = get("path").unwrap_or("/metrics");
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    Some(AppMetrics { port, path: format!("{slash}{path}") })
+    let only = RawTarget { port: raw.port, path: raw.path };
+    let targets = if raw.targets.is_empty() { vec![only] } else { raw.targets };
+    let mut found = Vec::new();
+    for RawTarget { port, path } in targets {
+        let number = if port.is_empty() { "80" } else { &port };
+        let Ok(number) = number.parse() else {
+            errors.push(format!("{NAME}: port: {port:?} is not a port"));
+            continue;
+        };
+        let path = if path.is_empty() { "/metrics" } else { &path };
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        found.push(AppMetrics { port: number, path: format!("{slash}{path}") });
+    }
+    found
 }
 
 #[cfg(test)]
@@ -185,8 +211,13 @@ mod tests {
     #[test]
     fn metrics_are_scraped_only_where_the_pod_says_so() {
         let mut errors = Vec::new();
-        assert_eq!(read_metrics(Some(r#"{"scrape":"false"}"#), &mut errors), None);
+        assert!(read_metrics(Some(r#"{"scrape":"false"}"#), &mut errors).is_empty());
         let found = read_metrics(Some(r#"{"scrape":"true","port":"9080"}"#), &mut errors);
-        assert_eq!(found, Some(AppMetrics { port: 9080, path: "/metrics".into() }));
+        assert_eq!(found, [AppMetrics { port: 9080, path: "/metrics".into() }]);
+        let several =
+            r#"{"scrape":"true","port":"1","path":"","targets":[{"port":"1","path":"a"},{"port":"2","path":"/b"}]}"#;
+        let found = read_metrics(Some(several), &mut errors);
+        assert_eq!(found.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), ["/a", "/b"]);
+        assert!(errors.is_empty(), "{errors:?}");
     }
 }

@@ -26,34 +26,33 @@ static SCRAPES: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicU64 = AtomicU64::new(0);
 
 /// Our page with the application's after it.
-pub(crate) async fn merged(mut own: String, app: Option<&AppMetrics>) -> String {
+pub(crate) async fn merged(mut own: String, apps: &[AppMetrics]) -> String {
     SCRAPES.fetch_add(1, Relaxed);
-    let theirs = match app {
-        None => None,
-        Some(app) => match tokio::time::timeout(SCRAPE_TIMEOUT, scrape(app)).await {
-            Ok(Ok(page)) => Some(page),
-            Ok(Err(error)) => {
+    let mut pages = Vec::new();
+    for answer in futures::future::join_all(apps.iter().map(scrape_soon)).await {
+        match answer {
+            Ok(page) => pages.push(page),
+            Err(error) => {
                 FAILED.fetch_add(1, Relaxed);
                 tracing::debug!(%error, "the application's metrics could not be read");
-                None
             }
-            Err(_) => {
-                FAILED.fetch_add(1, Relaxed);
-                None
-            }
-        },
-    };
+        }
+    }
     own.push_str("# TYPE istio_agent_scrapes_total counter\n");
     own.push_str(&format!("istio_agent_scrapes_total {}\n", SCRAPES.load(Relaxed)));
     own.push_str("# TYPE istio_agent_scrape_failures_total counter\n");
     own.push_str(&format!("istio_agent_scrape_failures_total{{type=\"application\"}} {}\n", FAILED.load(Relaxed)));
-    if let Some(theirs) = theirs {
+    for theirs in pages {
         own.push_str(&theirs);
         if !own.ends_with('\n') {
             own.push('\n');
         }
     }
     own
+}
+
+async fn scrape_soon(app: &AppMetrics) -> anyhow::Result<String> {
+    tokio::time::timeout(SCRAPE_TIMEOUT, scrape(app)).await?
 }
 
 async fn scrape(app: &AppMetrics) -> anyhow::Result<String> {
