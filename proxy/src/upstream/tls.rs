@@ -5,7 +5,7 @@
 //! Never here: handshakes. Built by `table`; asked by `http::send` and `tcp`.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -32,10 +32,26 @@ pub(crate) enum Carries {
 pub(crate) struct Tls {
     /// Unique in the process: connections made with other settings are not reused.
     pub(crate) id: u64,
-    http1: Arc<ClientConfig>,
-    http2: Arc<ClientConfig>,
-    bytes: Arc<ClientConfig>,
+    certificate: Option<CertificateSlot>,
+    expect: Expect,
+    /// Made when a connection first needs it: most clusters of a large mesh are never called.
+    http1: Offer,
+    http2: Offer,
+    bytes: Offer,
     name: Option<ServerName<'static>>,
+}
+
+/// What is offered on a connection, and the configuration for it.
+#[derive(Debug)]
+struct Offer {
+    alpn: Vec<Vec<u8>>,
+    made: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Offer {
+    fn of(spec: &ClientTls, carries: Carries) -> Self {
+        Self { alpn: alpn(spec, carries), made: OnceLock::new() }
+    }
 }
 
 /// Why a cluster's TLS cannot be used.
@@ -47,8 +63,6 @@ pub(crate) enum ClientTlsError {
     Secret(String),
     #[error("could not read {path}: {reason}")]
     File { path: String, reason: String },
-    #[error(transparent)]
-    Tls(#[from] TlsError),
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -103,23 +117,17 @@ impl Tls {
             None if spec.insecure => RootsSlot::default(),
             None => secrets.machine_roots()?,
         };
-        let config = |carries| {
-            client_config(ClientOptions {
-                certificate: certificate.clone(),
-                expect: Expect { roots: roots.clone(), peers: peers.clone() },
-                alpn: alpn(spec, carries),
-                only_tls13: false,
-            })
-        };
         let name = match &spec.sni {
             None => None,
             Some(text) => Some(server_name(text).ok_or_else(|| ClientTlsError::Name(text.clone()))?),
         };
         Ok(Self {
             id: NEXT.fetch_add(1, Relaxed),
-            http1: config(Carries::Http1)?,
-            http2: config(Carries::Http2)?,
-            bytes: config(Carries::Bytes)?,
+            certificate,
+            expect: Expect { roots, peers },
+            http1: Offer::of(spec, Carries::Http1),
+            http2: Offer::of(spec, Carries::Http2),
+            bytes: Offer::of(spec, Carries::Bytes),
             name,
         })
     }
@@ -129,18 +137,38 @@ impl Tls {
         self.name.is_none()
     }
 
+    fn config(&self, offer: &Offer) -> Result<Arc<ClientConfig>, TlsError> {
+        if let Some(made) = offer.made.get() {
+            return Ok(Arc::clone(made));
+        }
+        let made = client_config(ClientOptions {
+            certificate: self.certificate.clone(),
+            expect: self.expect.clone(),
+            alpn: offer.alpn.clone(),
+            only_tls13: false,
+        })?;
+        Ok(Arc::clone(offer.made.get_or_init(|| made)))
+    }
+
     /// TLS for one connection; none: there is no name to send.
     pub(crate) fn secured(&self, carries: Carries, host: Option<&str>) -> Option<Secured> {
-        let config = match carries {
+        let config = self.config(match carries {
             Carries::Http1 => &self.http1,
             Carries::Http2 => &self.http2,
             Carries::Bytes => &self.bytes,
+        });
+        let config = match config {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::warn!(%error, "TLS to an upstream cannot be set up");
+                return None;
+            }
         };
         let name = match &self.name {
             Some(name) => name.clone(),
             None => server_name(host?.trim_matches(['[', ']']))?,
         };
-        Some(Secured { config: Arc::clone(config), name })
+        Some(Secured { config, name })
     }
 }
 
