@@ -57,8 +57,8 @@ pub(crate) fn object(value: &mut Value) -> &mut Map<String, Value> {
     }
     match value {
         Value::Object(map) => map,
-        // The line above leaves nothing else.
-        _ => unreachable!(),
+        // The lines above leave nothing else.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => unreachable!(),
     }
 }
 

@@ -139,12 +139,12 @@ fn message(kind: &'static Type, bytes: &[u8], map: &mut Map<String, Value>, dept
             continue;
         }
         let Some(field) = kind.by_number(number) else { continue };
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all others are single values")]
         match &field.kind {
             FieldKind::List(inner) => {
                 let item = single(inner, wire, depth)?;
-                match map.entry(field.name).or_insert_with(|| Value::Array(Vec::new())) {
-                    Value::Array(items) => items.push(item),
-                    other => *other = item,
+                if let Value::Array(items) = map.entry(field.name).or_insert_with(|| Value::Array(Vec::new())) {
+                    items.push(item);
                 }
             }
             FieldKind::Map(inner) => {
@@ -154,8 +154,8 @@ fn message(kind: &'static Type, bytes: &[u8], map: &mut Map<String, Value>, dept
                         .insert(key, value);
                 }
             }
-            inner => {
-                let value = single(inner, wire, depth)?;
+            _ => {
+                let value = single(&field.kind, wire, depth)?;
                 if field.pointer || field.required || !zero(&value) {
                     put(map, field, value);
                 }

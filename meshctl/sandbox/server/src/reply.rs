@@ -111,7 +111,7 @@ pub(crate) struct Refusal {
     pub(crate) code: u16,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
-    pub(crate) details: Option<Value>,
+    pub(crate) details: Option<Box<Value>>,
     pub(crate) retry_after: Option<u32>,
     pub(crate) warnings: Vec<String>,
 }
@@ -123,21 +123,21 @@ impl Refusal {
 
     pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
         let mut refusal = Self::new(404, "NotFound", format!("{} \"{name}\" not found", kind.group_resource()));
-        refusal.details = Some(details(name, &kind.group, &kind.plural));
+        refusal.details = Some(Box::new(details(name, &kind.group, &kind.plural)));
         refusal
     }
 
     pub(crate) fn exists(kind: &Kind, name: &str) -> Self {
         let mut refusal =
             Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", kind.group_resource()));
-        refusal.details = Some(details(name, &kind.group, &kind.plural));
+        refusal.details = Some(Box::new(details(name, &kind.group, &kind.plural)));
         refusal
     }
 
     pub(crate) fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.group_resource());
         let mut refusal = Self::new(409, "Conflict", message);
-        refusal.details = Some(details(name, &kind.group, &kind.plural));
+        refusal.details = Some(Box::new(details(name, &kind.group, &kind.plural)));
         refusal
     }
 
@@ -180,7 +180,7 @@ impl Refusal {
             })
             .collect();
         all.insert("causes".to_owned(), causes.into());
-        refusal.details = Some(all.into());
+        refusal.details = Some(Box::new(all.into()));
         refusal
     }
 
@@ -191,7 +191,7 @@ impl Refusal {
     pub(crate) fn internal(message: impl AsRef<str>) -> Self {
         let message = message.as_ref();
         let mut refusal = Self::new(500, "InternalError", format!("Internal error occurred: {message}"));
-        refusal.details = Some(json!({"causes": [{"message": message}]}));
+        refusal.details = Some(Box::new(json!({"causes": [{"message": message}]})));
         refusal
     }
 
@@ -201,7 +201,7 @@ impl Refusal {
 
     pub(crate) fn unknown_resource() -> Self {
         let mut refusal = Self::new(404, "NotFound", "the server could not find the requested resource");
-        refusal.details = Some(json!({}));
+        refusal.details = Some(Box::new(json!({})));
         refusal
     }
 
@@ -217,7 +217,7 @@ impl Refusal {
         if self.reason.is_empty() {
             crate::object::take(crate::object::object(&mut status), "reason");
         }
-        let mut details = self.details.clone();
+        let mut details = self.details.as_deref().cloned();
         if let Some(seconds) = self.retry_after {
             crate::object::object(details.get_or_insert_with(|| json!({})))
                 .insert("retryAfterSeconds".to_owned(), seconds.into());

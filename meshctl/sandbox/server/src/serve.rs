@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Limited};
@@ -155,5 +154,5 @@ async fn request_of(server: &Server, known: Option<User>, mut request: Request<I
         }
         Err(_) => return Refusal::bad_request("the body could not be read").response(),
     };
-    server.handle(Request::from_parts(head, Bytes::from(body)), user).await
+    server.handle(Request::from_parts(head, body), user).await
 }

@@ -2,6 +2,8 @@
 //!
 //! One `check` per request. Never here: sockets, nodes. Run by `cargo test`.
 
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "what fails here fails the test")]
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -692,6 +694,18 @@ async fn what_nobody_runs_cannot_be_streamed() {
     cluster.expect("POST", PODS, two, 201).await;
     let which = cluster.expect("GET", &format!("{PODS}/two/log"), Value::Null, 400).await;
     assert_eq!(message(&which), "a container name must be specified for pod two, choose one of: [a b]");
+}
+
+#[tokio::test]
+async fn older_clients_read_openapi_2() {
+    let cluster = Cluster::new().await;
+    cluster.expect("POST", CRDS, widgets(), 201).await;
+    let answer = cluster.raw(User::admin(), "GET", "/openapi/v2", &[], "").await;
+    assert_eq!(answer.headers()["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(bytes[..5], *b"\x0a\x032.0");
+    let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(has("io.k8s.api.apps.v1.Deployment") && has("com.example.t.v1.Widget") && has("dryRun"));
 }
 
 #[tokio::test]

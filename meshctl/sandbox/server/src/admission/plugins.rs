@@ -33,7 +33,7 @@ fn namespace(core: &Core, ask: &Ask<'_>, new: &Value) -> Result<(), Refusal> {
     let (space, kind) = (&ask.target.namespace, &ask.target.kind);
     let Some(item) = core.store.get("namespaces", "", space) else {
         let mut refusal = Refusal::new(404, "NotFound", format!("namespaces \"{space}\" not found"));
-        refusal.details = Some(json!({"name": space, "kind": "namespaces"}));
+        refusal.details = Some(Box::new(json!({"name": space, "kind": "namespaces"})));
         return Err(refusal);
     };
     let value = item.value();
@@ -44,10 +44,10 @@ fn namespace(core: &Core, ask: &Ask<'_>, new: &Value) -> Result<(), Refusal> {
             kind.group_resource()
         );
         let mut refusal = Refusal::new(403, "Forbidden", message);
-        refusal.details = Some(json!({
+        refusal.details = Some(Box::new(json!({
             "name": name, "kind": kind.plural,
             "causes": [{"reason": "NamespaceTerminating", "message": format!("namespace {space} is being terminated"), "field": "metadata.namespace"}],
-        }));
+        })));
         return Err(refusal);
     }
     Ok(())
@@ -66,7 +66,7 @@ fn service_account(core: &Core, pod: &mut Value) -> Result<(), Refusal> {
             "pods \"{pod_name}\" is forbidden: error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
         );
         let mut refusal = Refusal::new(403, "Forbidden", message);
-        refusal.details = Some(json!({"name": pod_name, "kind": "pods"}));
+        refusal.details = Some(Box::new(json!({"name": pod_name, "kind": "pods"})));
         return Err(refusal);
     };
     let account = item.value();

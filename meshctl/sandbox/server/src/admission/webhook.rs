@@ -106,7 +106,7 @@ async fn one_mutation(
     json_patch::patch(&mut changed, &patch).map_err(|error| broken(error.to_string()))?;
     object::object(&mut changed).insert("apiVersion".to_owned(), object::api_version(new).into());
     let mut warnings = Vec::new();
-    input::tidy(&ask.target.kind, &mut changed, input::FieldValidation::Ignore, Vec::new(), &mut warnings)?;
+    input::tidy(&ask.target.kind, &mut changed, input::FieldValidation::Ignore, &[], &mut warnings)?;
     *new = changed;
     Ok(())
 }
@@ -340,6 +340,6 @@ fn judge(hook: &Hook, response: &Value) -> Result<(), Refusal> {
         _ => "",
     };
     let mut refusal = Refusal::new(if (400..600).contains(&code) { code } else { 400 }, reason, message);
-    refusal.details = status.get("details").cloned();
+    refusal.details = status.get("details").cloned().map(Box::new);
     Err(refusal)
 }

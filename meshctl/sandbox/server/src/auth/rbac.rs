@@ -36,11 +36,11 @@ impl Deed {
         if !self.path.is_empty() {
             let message = format!("forbidden: User \"{}\" cannot {} path \"{}\"", user.name, self.verb, self.path);
             let mut refusal = Refusal::new(403, "Forbidden", message);
-            refusal.details = Some(serde_json::json!({}));
+            refusal.details = Some(Box::new(serde_json::json!({})));
             return refusal;
         }
         let resource = crate::kinds::group_resource(&self.resource, &self.group);
-        let shown = if self.name.is_empty() { resource.clone() } else { format!("{resource} \"{}\"", self.name) };
+        let shown = if self.name.is_empty() { resource } else { format!("{resource} \"{}\"", self.name) };
         let scope = if self.namespace.is_empty() {
             "at the cluster scope".to_owned()
         } else {
@@ -62,7 +62,7 @@ impl Deed {
             details.insert("group".to_owned(), self.group.clone().into());
         }
         details.insert("kind".to_owned(), self.resource.clone().into());
-        refusal.details = Some(details.into());
+        refusal.details = Some(Box::new(details.into()));
         refusal
     }
 }

@@ -53,7 +53,8 @@ const NAMESPACED: [(&str, &[&str]); 8] = [
     ("extensions", &["deployments", "deployments/scale", "deployments/status"]),
 ];
 
-fn role(name: &str, rules: Value) -> Value {
+fn role(name: &str, rules: impl Into<Value>) -> Value {
+    let rules: Value = rules.into();
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {
@@ -76,7 +77,7 @@ fn aggregate(name: &str, also: Option<&str>) -> Value {
     value
 }
 
-fn part(target: &str, rules: Value) -> Value {
+fn part(target: &str, rules: impl Into<Value>) -> Value {
     let mut value = role(&format!("system:aggregate-to-{target}"), rules);
     value["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{target}")] = "true".into();
     value
@@ -136,8 +137,8 @@ pub(crate) fn seed() -> Vec<Value> {
                 rule("authorization.k8s.io", &["localsubjectaccessreviews"], &["create"]),
             ]),
         ),
-        part("edit", edit.into()),
-        part("view", namespaced(&READ).into()),
+        part("edit", edit),
+        part("view", namespaced(&READ)),
         role(
             "system:discovery",
             paths(&[

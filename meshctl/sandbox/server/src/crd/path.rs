@@ -65,7 +65,8 @@ fn bracket<'v>(value: &'v Value, inner: &str) -> Vec<&'v Value> {
             .filter(|item| {
                 find(item, field).first().is_some_and(|found| match found {
                     Value::String(text) => text == wanted,
-                    other => other.to_string() == wanted,
+                    Value::Bool(_) | Value::Number(_) => wanted == format!("{found}"),
+                    Value::Null | Value::Array(_) | Value::Object(_) => false,
                 })
             })
             .collect();

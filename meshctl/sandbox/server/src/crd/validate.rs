@@ -292,7 +292,7 @@ mod tests {
     use serde_json::json;
 
     #[track_caller]
-    fn texts(schema: Value, value: Value, want: &[&str]) {
+    fn texts(schema: &Value, value: &Value, want: &[&str]) {
         let schema = Structural::parse(
             &json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"f": schema}}}}),
         );
@@ -305,39 +305,39 @@ mod tests {
     #[test]
     fn the_real_texts() {
         texts(
-            json!({"type": "string", "enum": ["red", "blue"]}),
-            json!("green"),
+            &json!({"type": "string", "enum": ["red", "blue"]}),
+            &json!("green"),
             &["spec.f: Unsupported value: \"green\": supported values: \"red\", \"blue\""],
         );
         texts(
-            json!({"type": "integer", "maximum": 10}),
-            json!(11),
+            &json!({"type": "integer", "maximum": 10}),
+            &json!(11),
             &["spec.f: Invalid value: 11: spec.f in body should be less than or equal to 10"],
         );
         texts(
-            json!({"type": "array", "maxItems": 1, "items": {"type": "string"}}),
-            json!(["a", "b"]),
+            &json!({"type": "array", "maxItems": 1, "items": {"type": "string"}}),
+            &json!(["a", "b"]),
             &["spec.f: Too many: 2: must have at most 1 items"],
         );
         texts(
-            json!({"type": "array"}),
-            json!("x"),
+            &json!({"type": "array"}),
+            &json!("x"),
             &["spec.f: Invalid value: \"string\": spec.f in body must be of type array: \"string\""],
         );
         texts(
-            json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}),
-            json!(["x", "x"]),
+            &json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}),
+            &json!(["x", "x"]),
             &["spec.f[1]: Duplicate value: \"x\""],
         );
         texts(
-            json!({"oneOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object"}),
-            json!({}),
+            &json!({"oneOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object"}),
+            &json!({}),
             &[": Invalid value: \"\": \"spec.f\" must validate one and only one schema (oneOf). Found none valid"],
         );
-        texts(json!({"type": "object", "required": ["a"]}), json!({}), &["spec.f.a: Required value"]);
+        texts(&json!({"type": "object", "required": ["a"]}), &json!({}), &["spec.f.a: Required value"]);
         texts(
-            json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true}),
-            json!(3),
+            &json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true}),
+            &json!(3),
             &[],
         );
     }

@@ -151,10 +151,8 @@ pub(crate) fn fill(kind: &Kind, value: &mut Value) {
             object::fill(map, "reclaimPolicy", "Delete");
             object::fill(map, "volumeBindingMode", "Immediate");
         }
-        "nodes" => {
-            if value.get("spec").is_none() {
-                object::object(value).insert("spec".to_owned(), json!({}));
-            }
+        "nodes" if value.get("spec").is_none() => {
+            object::object(value).insert("spec".to_owned(), json!({}));
         }
         _ => {}
     }

@@ -124,7 +124,11 @@ fn take(core: &Core, value: &mut Value, old: Option<&Value>, taken: &mut Value) 
                 cause.message = format!("Internal error: {error}");
                 cause
             }
-            _ => Cause::invalid("spec.clusterIPs", &json!([address]), error.to_string()),
+            AllocateError::AddressTaken(_)
+            | AllocateError::AddressOutside(..)
+            | AllocateError::PortTaken(_)
+            | AllocateError::PortOutside(..)
+            | AllocateError::PortsFull => Cause::invalid("spec.clusterIPs", &json!([address]), error.to_string()),
         })?;
         object::member(taken, "spec").insert("clusterIP".to_owned(), given.to_string().into());
         let spec = object::member(value, "spec");

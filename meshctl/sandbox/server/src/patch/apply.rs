@@ -127,7 +127,7 @@ pub(crate) fn apply(
         }
     }
     if !conflicts.is_empty() {
-        return Err(conflict(conflicts));
+        return Err(conflict(&conflicts));
     }
 
     if let Some(last) = &last {
@@ -154,7 +154,7 @@ pub(crate) fn apply(
     Ok(new)
 }
 
-fn conflict(conflicts: Vec<(String, Vec<String>)>) -> Refusal {
+fn conflict(conflicts: &[(String, Vec<String>)]) -> Refusal {
     let count: usize = conflicts.iter().map(|(_, paths)| paths.len()).sum();
     let causes: Vec<Value> = conflicts
         .iter()
@@ -177,7 +177,7 @@ fn conflict(conflicts: Vec<(String, Vec<String>)>) -> Refusal {
         format!("Apply failed with {count} conflicts: {}", parts.join("\n"))
     };
     let mut refusal = Refusal::new(409, "Conflict", message);
-    refusal.details = Some(json!({"causes": causes}));
+    refusal.details = Some(Box::new(json!({"causes": causes})));
     refusal
 }
 
@@ -217,7 +217,7 @@ fn merge(shape: Shape<'_>, old: &mut Value, config: &Value) {
             let present = old.as_array().cloned().unwrap_or_default();
             *old = Value::Array(merge_list(shape, present, wanted));
         }
-        other => *old = other.clone(),
+        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => *old = config.clone(),
     }
 }
 
@@ -278,38 +278,38 @@ mod tests {
     use super::*;
     use crate::kinds::built_in;
 
-    fn run(old: &Value, config: Value, manager: &str, force: bool) -> Result<Value, Refusal> {
+    fn run(old: &Value, config: &Value, manager: &str, force: bool) -> Result<Value, Refusal> {
         let kind = built_in().iter().find(|kind| kind.is("", "configmaps")).unwrap();
-        apply(kind, Some(old), &config, manager, "", force, Timestamp::UNIX_EPOCH)
+        apply(kind, Some(old), config, manager, "", force, Timestamp::UNIX_EPOCH)
     }
 
-    fn config(data: Value) -> Value {
+    fn config(data: &Value) -> Value {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data})
     }
 
     #[test]
     fn owners_conflict_unless_forced_and_dropped_fields_go() {
         let kind = built_in().iter().find(|kind| kind.is("", "configmaps")).unwrap();
-        let mut first = config(json!({"x": "1", "y": "1"}));
-        own(kind, &config(json!({"x": "1", "y": "1"})), &mut first, "m1", Timestamp::UNIX_EPOCH);
-        let refusal = run(&first, config(json!({"x": "2"})), "m2", false).unwrap_err();
+        let mut first = config(&json!({"x": "1", "y": "1"}));
+        own(kind, &config(&json!({"x": "1", "y": "1"})), &mut first, "m1", Timestamp::UNIX_EPOCH);
+        let refusal = run(&first, &config(&json!({"x": "2"})), "m2", false).unwrap_err();
         assert_eq!(refusal.message, "Apply failed with 1 conflict: conflict with \"m1\": .data.x");
-        let forced = run(&first, config(json!({"x": "2"})), "m2", true).unwrap();
+        let forced = run(&first, &config(&json!({"x": "2"})), "m2", true).unwrap();
         assert_eq!(forced["data"], json!({"x": "2", "y": "1"}));
         // m1 no longer declares y, and m2 owns x: only y goes.
-        let later = run(&forced, config(json!({})), "m1", false).unwrap();
+        let later = run(&forced, &config(&json!({})), "m1", false).unwrap();
         assert_eq!(later["data"], json!({"x": "2"}));
     }
 
     #[test]
     fn what_was_there_before_belongs_to_someone() {
-        let old = config(json!({"x": "1"}));
-        let refusal = run(&old, config(json!({"x": "2"})), "m", false).unwrap_err();
+        let old = config(&json!({"x": "1"}));
+        let refusal = run(&old, &config(&json!({"x": "2"})), "m", false).unwrap_err();
         assert_eq!(
             refusal.message,
             "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.x"
         );
-        assert!(run(&old, config(json!({"x": "1"})), "m", false).is_ok());
+        assert!(run(&old, &config(&json!({"x": "1"})), "m", false).is_ok());
     }
 
     #[test]

@@ -186,7 +186,7 @@ pub(crate) fn of(shape: Shape<'_>, value: &Value) -> FieldSet {
             set
         }
         Value::Array(items) => list(shape, items, of),
-        _ => FieldSet::leaf(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => FieldSet::leaf(),
     }
 }
 
@@ -298,7 +298,9 @@ fn all(shape: Shape<'_>, value: &Value) -> FieldSet {
             set
         }
         Value::Array(items) => list(shape, items, all),
-        _ => return FieldSet::leaf(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            return FieldSet::leaf();
+        }
     };
     set.here |= counts(shape);
     set

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::object;
 use crate::reply::Refusal;
-use crate::schema::{self, Field, FieldKind, Type};
+use crate::schema::{Field, FieldKind, Type};
 
 const PATCH: &str = "$patch";
 const RETAIN: &str = "$retainKeys";
@@ -18,13 +18,6 @@ pub(crate) fn apply(root: &'static Type, old: &Value, patch: &Value) -> Result<V
         return Err(Refusal::bad_request("error decoding patch: the patch is no object"));
     };
     merge_map(Some(root), old.clone(), patch).map(Value::Object)
-}
-
-fn type_of(kind: &FieldKind) -> Option<&'static Type> {
-    match kind {
-        FieldKind::Type(name) => schema::find(name),
-        _ => None,
-    }
 }
 
 fn directive(patch: &Map<String, Value>) -> Option<&str> {
@@ -78,7 +71,7 @@ fn merge_map(
         let new = match (old.get(name), change) {
             (before, Value::Object(change)) => {
                 let before = before.and_then(Value::as_object).cloned().unwrap_or_default();
-                Value::Object(merge_map(field.and_then(|field| type_of(&field.kind)), before, change)?)
+                Value::Object(merge_map(field.and_then(|field| field.kind.named()), before, change)?)
             }
             (before, Value::Array(change)) => {
                 let before = before.and_then(Value::as_array).cloned().unwrap_or_default();
@@ -107,10 +100,7 @@ fn merge_list(
         }
         return Ok(order.map_or_else(|| items.clone(), |order| ordered(field, before, &items, order)));
     }
-    let inner = match &field.kind {
-        FieldKind::List(inner) => type_of(inner),
-        _ => None,
-    };
+    let inner = field.kind.item().and_then(FieldKind::named);
     let replace = change.iter().any(|item| item.as_object().and_then(directive) == Some("replace"));
     if replace {
         return Ok(change
@@ -168,6 +158,7 @@ fn ordered(field: &Field, server: &[Value], items: &[Value], order: &[Value]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema;
     use serde_json::json;
 
     #[track_caller]

@@ -64,6 +64,16 @@ pub(crate) enum FieldKind {
 }
 
 impl FieldKind {
+    /// The type that a value of this kind is an object of.
+    pub(crate) fn named(&self) -> Option<&'static Type> {
+        if let Self::Type(name) = self { find(name) } else { None }
+    }
+
+    /// What a list's items are.
+    pub(crate) fn item(&self) -> Option<&FieldKind> {
+        if let Self::List(inner) = self { Some(inner) } else { None }
+    }
+
     fn parse(text: &'static str) -> Self {
         if let Some(rest) = text.strip_prefix("[]") {
             return Self::List(Box::new(Self::parse(rest)));

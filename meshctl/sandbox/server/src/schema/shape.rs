@@ -33,10 +33,7 @@ impl<'a> Shape<'a> {
     pub(crate) fn member(self, name: &str) -> Option<Shape<'a>> {
         match self {
             Self::Object(kind) => kind.field(name).map(|field| Self::of(field, &field.kind)),
-            Self::Field(_, FieldKind::Map(inner)) => match self {
-                Self::Field(field, _) => Some(Self::of(field, inner)),
-                _ => None,
-            },
+            Self::Field(field, FieldKind::Map(inner)) => Some(Self::of(field, inner)),
             Self::Field(..) => Some(Self::Free),
             Self::CustomRoot(schema) => match name {
                 "metadata" => super::find("meta/v1.ObjectMeta").map(Self::Object),
@@ -56,9 +53,11 @@ impl<'a> Shape<'a> {
     }
 
     fn of(field: &'a Field, kind: &'a FieldKind) -> Self {
-        match kind {
-            FieldKind::Type(name) => super::find(name).map_or(Self::Free, Self::Object),
-            _ => Self::Field(field, kind),
+        match (kind, kind.named()) {
+            (_, Some(named)) => Self::Object(named),
+            // A type that the table lacks: nothing is known of it.
+            (FieldKind::Type(_), None) => Self::Free,
+            (_, None) => Self::Field(field, kind),
         }
     }
 
@@ -67,7 +66,7 @@ impl<'a> Shape<'a> {
         match self {
             Self::Field(field, FieldKind::List(inner)) => Self::of(field, inner),
             Self::Custom(schema) => schema.items.as_deref().map_or(Self::Free, Self::Custom),
-            _ => Self::Free,
+            Self::Object(_) | Self::Field(..) | Self::CustomRoot(_) | Self::Free => Self::Free,
         }
     }
 
@@ -88,7 +87,7 @@ impl<'a> Shape<'a> {
                 Some("set") => ListKind::Set,
                 _ => ListKind::Atomic,
             },
-            _ => ListKind::Atomic,
+            Self::Object(_) | Self::Field(..) | Self::CustomRoot(_) | Self::Free => ListKind::Atomic,
         }
     }
 
@@ -108,7 +107,7 @@ impl<'a> Shape<'a> {
         match self {
             Self::Object(_) if key == "protocol" => Some(serde_json::Value::from("TCP")),
             Self::Custom(schema) => schema.property(key).and_then(|inner| inner.default.clone()),
-            _ => None,
+            Self::Object(_) | Self::Field(..) | Self::CustomRoot(_) | Self::Free => None,
         }
     }
 }

@@ -113,7 +113,7 @@ impl Watch {
         loop {
             match self.now() {
                 Seen::Changes(changes, _) if changes.is_empty() => {}
-                seen => return seen,
+                seen @ (Seen::Changes(..) | Seen::TooOld { .. }) => return seen,
             }
             if self.head.changed().await.is_err() {
                 // The shelf lives as long as the store, which this watch keeps.

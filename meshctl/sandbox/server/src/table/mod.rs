@@ -3,6 +3,8 @@
 //! Never here: HTTP. Called by `form`.
 
 mod age;
+mod cell;
+mod columns;
 mod pod;
 mod rows;
 
@@ -31,7 +33,7 @@ pub(crate) fn columns(kind: &Kind) -> Vec<Value> {
         }
         return all;
     }
-    rows::columns(&kind.storage)
+    columns::columns(&kind.storage)
         .iter()
         .map(
             |(name, priority)| {

@@ -137,8 +137,8 @@ mod tests {
     use serde_json::json;
 
     #[track_caller]
-    fn check(pod: Value, ready: &str, status: &str, restarts: &str) {
-        let summary = summary(&pod);
+    fn check(pod: &Value, ready: &str, status: &str, restarts: &str) {
+        let summary = summary(pod);
         assert_eq!(
             (summary.ready.as_str(), summary.status.as_str(), summary.restarts.as_str()),
             (ready, status, restarts)
@@ -148,15 +148,15 @@ mod tests {
     #[test]
     fn summaries() {
         let spec = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}]});
-        check(json!({"spec": spec, "status": {"phase": "Pending"}}), "0/2", "Pending", "0");
+        check(&json!({"spec": spec, "status": {"phase": "Pending"}}), "0/2", "Pending", "0");
         check(
-            json!({"spec": spec, "status": {"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}}),
+            &json!({"spec": spec, "status": {"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}}),
             "0/2",
             "Init:0/2",
             "0",
         );
         check(
-            json!({"spec": spec, "status": {"phase": "Running",
+            &json!({"spec": spec, "status": {"phase": "Running",
                 "initContainerStatuses": [
                     {"name": "i", "state": {"terminated": {"exitCode": 0}}},
                     {"name": "s", "started": true, "ready": true, "state": {"running": {}}}],
@@ -166,14 +166,14 @@ mod tests {
             "2",
         );
         check(
-            json!({"spec": {"containers": [{"name": "a"}]}, "status": {"phase": "Running",
+            &json!({"spec": {"containers": [{"name": "a"}]}, "status": {"phase": "Running",
                 "containerStatuses": [{"name": "a", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}}),
             "0/1",
             "CrashLoopBackOff",
             "0",
         );
         check(
-            json!({"metadata": {"deletionTimestamp": "x"}, "spec": {"containers": [{"name": "a"}]}, "status": {"phase": "Running"}}),
+            &json!({"metadata": {"deletionTimestamp": "x"}, "spec": {"containers": [{"name": "a"}]}, "status": {"phase": "Running"}}),
             "0/1",
             "Terminating",
             "0",

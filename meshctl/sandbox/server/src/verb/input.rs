@@ -51,7 +51,7 @@ pub(crate) fn object(call: &Call, warnings: &mut Vec<String>) -> Result<Value, R
     let decoded = body::decode(format, &call.body).map_err(|error| cannot_handle(kind, &error))?;
     let mut value = decoded.value;
     same_kind(kind, &value)?;
-    tidy(kind, &mut value, FieldValidation::of(call)?, decoded.duplicates, warnings)?;
+    tidy(kind, &mut value, FieldValidation::of(call)?, &decoded.duplicates, warnings)?;
     Ok(value)
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn tidy(
     kind: &Kind,
     value: &mut Value,
     validation: FieldValidation,
-    duplicates: Vec<String>,
+    duplicates: &[String],
     warnings: &mut Vec<String>,
 ) -> Result<(), Refusal> {
     let mut unknown = Vec::new();

@@ -102,7 +102,7 @@ async fn patched(
         let mut new = compute(old)?;
         let mut found = Vec::new();
         input::same_kind(kind, &new)?;
-        input::tidy(kind, &mut new, validation, Vec::new(), &mut found)?;
+        input::tidy(kind, &mut new, validation, &[], &mut found)?;
         *unknown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = found;
         input::place(call, &mut new)?;
         Ok(new)
@@ -133,7 +133,7 @@ async fn apply(core: &Core, call: &Call, warnings: &mut Vec<String>) -> Result<(
     }
     if FieldValidation::of(call)? == FieldValidation::Strict {
         let mut checked = config.clone();
-        input::tidy(kind, &mut checked, FieldValidation::Strict, Vec::new(), &mut Vec::new())?;
+        input::tidy(kind, &mut checked, FieldValidation::Strict, &[], &mut Vec::new())?;
     }
     patch::apply::declared(kind, &config)?;
     let subresource = call.target.subresource.clone();

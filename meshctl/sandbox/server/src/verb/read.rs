@@ -98,8 +98,9 @@ pub(crate) fn revision(core: &Core, wanted: Option<&str>) -> Result<u64, Refusal
     if wanted > current {
         let mut refusal =
             Refusal::new(504, "Timeout", format!("Timeout: Too large resource version: {wanted}, current: {current}"));
-        refusal.details =
-            Some(json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}));
+        refusal.details = Some(Box::new(
+            json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}),
+        ));
         refusal.retry_after = Some(1);
         return Err(refusal);
     }

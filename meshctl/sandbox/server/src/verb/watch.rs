@@ -166,7 +166,7 @@ impl Session {
                                 self.bookmark(revision, false).await?;
                                 continue;
                             }
-                            seen => seen,
+                            seen @ (Seen::Changes(..) | Seen::TooOld { .. }) => seen,
                         }
                     }
                 };

@@ -98,6 +98,7 @@ fn service_address(core: &Core, namespace: &str, name: &str, port: u16) -> Resul
 async fn exchange(core: &Core, config: &Value, to: &Destination, review: &Value) -> Result<Value, Failed> {
     let address = to.address.clone().map_err(Failed::Call)?;
     let refused = |error: std::io::Error| {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the standard library's enum is open")]
         let why = match error.kind() {
             std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
             std::io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
@@ -174,6 +175,7 @@ fn client(config: &Value) -> Result<rustls::ClientConfig, Failed> {
 fn tls_failure(error: &std::io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let x509 = match inner {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "rustls' enum is open")]
         Some(rustls::Error::InvalidCertificate(why)) => match why {
             rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature => {
                 "certificate signed by unknown authority".to_owned()

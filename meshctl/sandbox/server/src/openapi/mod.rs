@@ -1,8 +1,9 @@
 //! OpenAPI documents, as far as clients need them.
 //!
 //! Version 3 per group: schemas for `explain`, and a patch operation per kind with `fieldValidation` and `dryRun`.
-//! Version 2 is an empty protobuf message: clients then validate nothing themselves. Never here: validation.
-//! Called by `server`.
+//! Version 2 says the same of all groups, in protobuf (see `v2`). Never here: validation. Called by `dispatch`.
+
+mod v2;
 
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -19,7 +20,7 @@ const V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 pub(crate) fn answer(path: &str, served: &Served, store: &Store) -> Option<Result<Response<Body>, Refusal>> {
     let path = path.trim_end_matches('/');
     if path == "/openapi/v2" {
-        return Some(Ok(reply::whole(StatusCode::OK, V2, "")));
+        return Some(Ok(reply::whole(StatusCode::OK, V2, whole(served, store))));
     }
     if path == "/openapi/v3" {
         return Some(Ok(reply::json_body(StatusCode::OK, &index(served))));
@@ -62,26 +63,49 @@ fn index(served: &Served) -> Value {
     json!({"paths": paths})
 }
 
+/// Version 2 of everything.
+fn whole(served: &Served, store: &Store) -> Vec<u8> {
+    let kinds: Vec<&Kind> = served.kinds().iter().map(|kind| &**kind).filter(|kind| !kind.review).collect();
+    // Old Deployments need less than the type they share: nothing is said of them, so that nothing is missing.
+    let described: Vec<&Kind> = kinds.iter().copied().filter(|kind| !kind.is_old_deployment()).collect();
+    let mut schemas = Map::new();
+    for kind in &described {
+        add_root(kind, store, &mut schemas);
+    }
+    let paths: Vec<String> = kinds.iter().map(|kind| object_path(kind)).collect();
+    v2::document(&kinds, &paths, &schemas)
+}
+
+fn object_path(kind: &Kind) -> String {
+    let space = if kind.namespaced { "namespaces/{namespace}/" } else { "" };
+    format!("/{}/{space}{}/{{name}}", group_path(kind), kind.plural)
+}
+
+/// Adds a kind's schema and all that it refers to; gives its name.
+fn add_root(kind: &Kind, store: &Store, schemas: &mut Map<String, Value>) -> String {
+    let name = root_name(kind);
+    let gvk = json!([{"group": kind.group, "version": kind.version, "kind": kind.kind}]);
+    let mut root = match &kind.model {
+        Model::BuiltIn(root) => {
+            add_type(root.name, schemas);
+            schemas.get(&component(root.name)).cloned().unwrap_or_default()
+        }
+        Model::Custom(_) => {
+            add_type("meta/v1.ObjectMeta", schemas);
+            custom_root(stored_schema(kind, store))
+        }
+    };
+    object::object(&mut root).insert("x-kubernetes-group-version-kind".to_owned(), gvk);
+    schemas.insert(name.clone(), root);
+    name
+}
+
 fn document(kinds: &[&Kind], store: &Store) -> Value {
     let mut schemas = Map::new();
     let mut paths = Map::new();
     for kind in kinds {
-        let name = root_name(kind);
-        let gvk = json!([{"group": kind.group, "version": kind.version, "kind": kind.kind}]);
-        let mut root = match &kind.model {
-            Model::BuiltIn(root) => {
-                add_type(root.name, &mut schemas);
-                schemas.get(&component(root.name)).cloned().unwrap_or_default()
-            }
-            Model::Custom(_) => {
-                add_type("meta/v1.ObjectMeta", &mut schemas);
-                custom_root(stored_schema(kind, store))
-            }
-        };
-        object::object(&mut root).insert("x-kubernetes-group-version-kind".to_owned(), gvk);
-        schemas.insert(name.clone(), root);
-        let space = if kind.namespaced { "namespaces/{namespace}/" } else { "" };
-        paths.insert(format!("/{}/{space}{}/{{name}}", group_path(kind), kind.plural), operations(kind, &name));
+        let name = add_root(kind, store, &mut schemas);
+        paths.insert(object_path(kind), operations(kind, &name));
     }
     json!({
         "openapi": "3.0.0",
@@ -120,7 +144,7 @@ fn root_name(kind: &Kind) -> String {
         Model::BuiltIn(root) if root.name.ends_with(&format!(".{}", kind.kind)) && !kind.is_old_deployment() => {
             component(root.name)
         }
-        _ => {
+        Model::BuiltIn(_) | Model::Custom(_) => {
             let mut parts: Vec<&str> = kind.group.split('.').collect();
             parts.reverse();
             format!("{}.{}.{}", parts.join("."), kind.version, kind.kind)
@@ -174,7 +198,17 @@ fn property(field: &Field, kind: &FieldKind, schemas: &mut Map<String, Value>) -
         FieldKind::Any => json!({}),
         FieldKind::Extra => json!({"type": "array", "items": {"type": "string"}}),
         FieldKind::Map(inner) => json!({"type": "object", "additionalProperties": property(field, inner, schemas)}),
-        FieldKind::List(inner) => json!({"type": "array", "items": property(field, inner, schemas)}),
+        FieldKind::List(inner) => {
+            let mut value = json!({"type": "array", "items": property(field, inner, schemas)});
+            if let Some(key) = field.merge {
+                let map = object::object(&mut value);
+                map.insert("x-kubernetes-patch-strategy".to_owned(), "merge".into());
+                if !key.is_empty() {
+                    map.insert("x-kubernetes-patch-merge-key".to_owned(), key.into());
+                }
+            }
+            value
+        }
         FieldKind::Type(name) => {
             add_type(name, schemas);
             json!({"allOf": [{"$ref": format!("#/components/schemas/{}", component(name))}], "default": {}})
