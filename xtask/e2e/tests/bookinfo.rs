@@ -93,7 +93,6 @@ fn the_wire(b: &Bookinfo) -> Result<Outcome> {
     let captured = |namespace: &str, injected: bool| -> Result<bool> {
         pair(b, namespace, injected)?;
         let marker = format!("marker-{namespace}-41bd");
-        let file = b.sandbox.state().join(format!("{namespace}.pcap"));
         let url = format!("http://httpbin:8000/get?{marker}");
         until("httpbin answers", LIMIT, || {
             let said = ask(b, namespace, "http://httpbin:8000/status/200")?;
@@ -110,15 +109,17 @@ fn the_wire(b: &Bookinfo) -> Result<Outcome> {
         ])?;
         // The capture runs in the sandbox's network, where every Pod's wire ends, until the request has been answered.
         let script = format!(
-            "tcpdump -Z root -U -i any -s 0 -w {0} host {caller} 2>{0}.log & t=$!; for i in $(seq 50); do grep -q listening {0}.log && break; sleep 0.1; done; \
-             kubectl -n {namespace} exec deploy/curl -c curl -- curl -sS -m 5 '{url}'; sleep 0.5; kill -INT $t; wait $t",
-            file.display()
+            "d=$(mktemp -d); tcpdump -Z root -U -i any -s 0 -w $d/wire host {caller} 2>$d/log & t=$!; \
+             for i in $(seq 50); do grep -q listening $d/log && break; sleep 0.1; done; \
+             kubectl -n {namespace} exec deploy/curl -c curl -- curl -sS -m 5 '{url}'; sleep 0.5; kill -INT $t; wait $t; \
+             echo; echo \"captured $(wc -c < $d/wire) found $(grep -ac {marker} $d/wire)\"; rm -r $d"
         );
         let said = b.sandbox.shell(&script)?;
         ensure!(said.out.contains(&marker), "the request itself failed: {}", said.all());
-        let bytes = std::fs::read(&file).with_context(|| format!("no capture: {}", said.all()))?;
-        ensure!(bytes.len() > 500, "nothing was captured: {}", said.all());
-        Ok(bytes.windows(marker.len()).any(|window| window == marker.as_bytes()))
+        let line = said.out.lines().find_map(|line| line.strip_prefix("captured ")).with_context(|| said.all())?;
+        let (bytes, found) = line.split_once(" found ").with_context(|| said.all())?;
+        ensure!(bytes.trim().parse::<u64>()? > 500, "nothing was captured: {}", said.all());
+        Ok(found.trim() != "0")
     };
     ensure!(captured("wire-plain", false)?, "without sidecars the marker should be on the wire (control run)");
     ensure!(!captured("wire-mesh", true)?, "with sidecars the marker is on the wire in plain text");
