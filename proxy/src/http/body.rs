@@ -26,6 +26,8 @@ pub(crate) enum BodyError {
     Request(hyper::Error),
     #[error("the upstream's reply ended early: {0}")]
     Reply(hyper::Error),
+    #[error("another try reads the request's body now")]
+    Superseded,
     #[error("the exchange took longer than its limit")]
     TimedOut,
 }
@@ -51,6 +53,8 @@ struct Source {
     trailers: Option<HeaderMap>,
     ended: Option<Instant>,
     gone: bool,
+    /// The number of the latest reading; older ones may not take bytes away from it.
+    reading: u32,
     received: Rc<Cell<u64>>,
 }
 
@@ -63,6 +67,7 @@ pub(crate) struct Upload(Rc<RefCell<Source>>);
 pub(crate) struct Replay {
     source: Rc<RefCell<Source>>,
     at: usize,
+    reading: u32,
     hint: SizeHint,
     trailers_sent: bool,
 }
@@ -79,6 +84,7 @@ impl Upload {
             trailers: None,
             ended: None,
             gone: false,
+            reading: 0,
             received,
         })))
     }
@@ -114,15 +120,17 @@ impl Upload {
         if self.is_empty() {
             return Outgoing::Empty;
         }
-        let hint = {
-            let source = self.0.borrow();
-            if source.kept.is_empty() && source.ended.is_none() {
+        let (hint, reading) = {
+            let mut source = self.0.borrow_mut();
+            source.reading += 1;
+            let hint = if source.kept.is_empty() && source.ended.is_none() {
                 source.incoming.size_hint()
             } else {
                 SizeHint::default()
-            }
+            };
+            (hint, source.reading)
         };
-        Outgoing::Kept(Replay { source: Rc::clone(&self.0), at: 0, hint, trailers_sent: false })
+        Outgoing::Kept(Replay { source: Rc::clone(&self.0), at: 0, reading, hint, trailers_sent: false })
     }
 }
 
@@ -196,6 +204,9 @@ impl Body for Outgoing {
 impl Replay {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut source = self.source.borrow_mut();
+        if source.reading != self.reading {
+            return Poll::Ready(Some(Err(BodyError::Superseded)));
+        }
         if !source.gone
             && let Some(data) = source.kept.get(self.at)
         {

@@ -186,6 +186,22 @@ fn a_late_reply_is_given_up_and_told() {
 }
 
 #[test]
+fn a_try_that_takes_too_long_makes_way_for_another() {
+    local(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = listener.local_addr().unwrap();
+        let quick = app(|head| ok(head.rsplit("\r\n\r\n").next().unwrap_or_default())).await;
+        let policy = Retry { on: vec!["5xx".into()], per_try_timeout: Some(Duration::from_millis(20)), ..retry() };
+        let patient = Forward { retry: Some(policy), timeout: Some(Duration::from_secs(5)), ..forward("c") };
+        let clusters = vec![cluster("c", &[silent, quick])];
+        let (_, address) = proxy(&http(vec![route(Action::Forward(Box::new(patient)))], clusters)).await;
+        let reply = ask(address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello").await;
+        assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("hello"), "{reply}");
+        drop(listener);
+    });
+}
+
+#[test]
 fn faults_are_injected() {
     local(async {
         let fault = Fault { delay: None, abort: Some((AbortWith::Http(555), Percent::ALL)) };
