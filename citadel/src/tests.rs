@@ -107,6 +107,7 @@ impl Citadel {
         let routes = tonic::service::Routes::new(CertificateServer::new(desk));
         let serving = tokio::spawn(grpc::serve(listener, Some(tls), routes, Duration::ZERO, stop.clone()));
         let options = CaOptions {
+            mark: None,
             address,
             name: Some("istio-citadel.istio-system.svc".into()),
             roots,
@@ -195,7 +196,7 @@ async fn wrong_tokens_lifetimes_and_impersonation_are_refused_and_nothing_is_sig
         .client_config(api_rt::tls::Peers::Names(vec!["istio-citadel.istio-system.svc".into()]), vec![b"h2".to_vec()])
         .unwrap();
     let tls = Some((tls, "istio-citadel.istio-system.svc".to_owned()));
-    let channel = grpc::channel(&grpc::Target { address: citadel.options.address.clone(), tls }).unwrap();
+    let channel = grpc::channel(&grpc::Target { address: citadel.options.address.clone(), tls, mark: None }).unwrap();
     let mut client = CertificateClient::new(channel);
     let text = |text: &str| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text.into())) };
     let impersonation = prost_types::Struct {

@@ -100,6 +100,7 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
 
     let identity = Identity::new();
     let authority = CaOptions {
+        mark: None,
         address: options.authority(),
         name: None,
         roots: options.ca_roots.clone(),

@@ -212,6 +212,7 @@ impl Parts {
             }),
             Certificate::Citadel(address) => {
                 let ca = CaOptions {
+                    mark: None,
                     address,
                     name: None,
                     roots: options.ca_root.clone(),
@@ -252,7 +253,7 @@ impl Parts {
                     alpn: vec![b"h2".to_vec()],
                     only_tls13: false,
                 })?;
-                let target = Target { address, tls: Some((tls, name)) };
+                let target = Target { address, tls: Some((tls, name)), mark: None };
                 routes = routes.add_service(CertificateServer::new(PassedOn::to(grpc::channel(&target)?)));
             }
             let tls = self.identity.server_config(false, vec![options.trust_domain.clone()], vec![b"h2".to_vec()])?;

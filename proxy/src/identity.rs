@@ -15,7 +15,10 @@ use api_rt::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::env::{IdentityConfig, NodeConfig};
+use crate::{
+    capture::MARK,
+    env::{IdentityConfig, NodeConfig},
+};
 
 /// Lifetime that is asked for.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -54,7 +57,7 @@ pub(crate) fn keep(
                     Files::new(identity, folder, Clock::system()).run(stop, waiting).await;
                 }
                 IdentityConfig::Citadel { address, name, token, roots } => {
-                    let options = CaOptions { address, name, roots: roots.clone(), token: Some(token), cluster };
+                    let options = CaOptions { address, name, roots: roots.clone(), token: Some(token), cluster, mark: Some(MARK) };
                     let authority = CaClient::new(options, identity.certificate().clone());
                     let options =
                         RenewalOptions { wanted: Wanted::Spiffe(wanted), lifetime: LIFETIME, roots: Some(roots) };

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
     task::JoinSet,
 };
@@ -195,6 +195,9 @@ pub struct Target {
     pub address: String,
     /// How to encrypt, and the name sent (SNI) and, where the configuration says so, checked.
     pub tls: Option<(Arc<rustls::ClientConfig>, String)>,
+    /// Packet mark of the connection, where the process may set one: a sidecar's own connections are told from the
+    /// application's by it where user ids cannot tell them.
+    pub mark: Option<u32>,
 }
 
 /// Why a channel could not be made.
@@ -213,8 +216,29 @@ pub enum TargetError {
     Name(String),
 }
 
-async fn connect(address: String, tls: Option<(TlsConnector, ServerName<'static>)>) -> io::Result<TokioIo<Connection>> {
-    let socket = TcpStream::connect(&address).await?;
+async fn open(address: &str, mark: Option<u32>) -> io::Result<TcpStream> {
+    let mut last = None;
+    for place in tokio::net::lookup_host(address).await? {
+        let socket = if place.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(mark) = mark
+            && let Err(error) = socket2::SockRef::from(&socket).set_mark(mark)
+        {
+            tracing::debug!(%error, "connection not marked; capture must go by user id");
+        }
+        match socket.connect(place).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}
+
+async fn connect(
+    address: String,
+    mark: Option<u32>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+) -> io::Result<TokioIo<Connection>> {
+    let socket = open(&address, mark).await?;
     socket.set_nodelay(true)?;
     let remote = socket.peer_addr()?;
     let connection = match tls {
@@ -248,7 +272,8 @@ pub fn channel(target: &Target) -> Result<Channel, TargetError> {
             Some((TlsConnector::from(Arc::clone(config)), name))
         }
     };
-    let connector = tower::service_fn(move |_: http::Uri| connect(address.clone(), tls.clone()));
+    let mark = target.mark;
+    let connector = tower::service_fn(move |_: http::Uri| connect(address.clone(), mark, tls.clone()));
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 

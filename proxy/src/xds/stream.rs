@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use super::session::{Received, Request, Response, Session};
-use crate::{control::Control, limits::XDS_BACKOFF, metrics::proxy::ProxyStats};
+use crate::{capture::MARK, control::Control, limits::XDS_BACKOFF, metrics::proxy::ProxyStats};
 
 /// How long a table waits for resources that it names and that have not come.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -139,7 +139,7 @@ async fn follow(
         false => None,
         true => Some((identity.client_config(Peers::ServerName, vec![b"h2".to_vec()])?, pilot.name.clone())),
     };
-    let channel = grpc::channel(&Target { address: pilot.address.clone(), tls })?;
+    let channel = grpc::channel(&Target { address: pilot.address.clone(), tls, mark: Some(MARK) })?;
     let (out, requests) = mpsc::channel(REQUESTS_MAX);
     let mut node = Some(pilot.node.clone());
     for request in session.open() {

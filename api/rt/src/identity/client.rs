@@ -30,6 +30,8 @@ pub struct CaOptions {
     pub token: Option<PathBuf>,
     /// Cluster that the caller runs in (`ClusterID` metadata).
     pub cluster: String,
+    /// Packet mark of the connection (see [`grpc::Target`]).
+    pub mark: Option<u32>,
 }
 
 /// A client of the certificate authority.
@@ -71,7 +73,7 @@ impl CaClient {
             alpn: vec![b"h2".to_vec()],
             only_tls13: false,
         })?;
-        let target = grpc::Target { address: options.address.clone(), tls: Some((tls, name)) };
+        let target = grpc::Target { address: options.address.clone(), tls: Some((tls, name)), mark: options.mark };
         let channel = grpc::channel(&target).map_err(|error| unreachable(error.to_string()))?;
         let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
         let mut request = Request::new(CreateCertificateRequest { csr, validity_duration: lifetime, metadata: None });
