@@ -585,6 +585,28 @@ async fn custom_resources() {
     assert_eq!(table["rows"][0]["cells"], json!(["a", "[\"h\"]"]));
     cluster.expect("DELETE", &format!("{CRDS}/widgets.t.example.com"), Value::Null, 200).await;
     cluster.expect("GET", WIDGETS, Value::Null, 404).await;
+    cluster.expect("POST", CRDS, widgets(), 201).await;
+    let anew = cluster.expect("GET", WIDGETS, Value::Null, 200).await;
+    assert_eq!(anew["items"], json!([]), "a definition made again begins empty");
+}
+
+#[tokio::test]
+async fn evictions_keep_to_budgets() {
+    let cluster = Cluster::new().await;
+    let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    for name in ["a", "b"] {
+        let mut one = pod(name);
+        one["metadata"]["labels"] = json!({"app": "x"});
+        cluster.expect("POST", PODS, one, 201).await;
+        cluster.patch("merge", &format!("{PODS}/{name}/status"), ready.clone(), 200).await;
+    }
+    let budget =
+        json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}});
+    cluster.expect("POST", "/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget, 201).await;
+    let eviction = |name: &str| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+    cluster.expect("POST", &format!("{PODS}/a/eviction"), eviction("a"), 201).await;
+    let refused = cluster.expect("POST", &format!("{PODS}/b/eviction"), eviction("b"), 429).await;
+    assert_eq!(message(&refused), "Cannot evict pod as it would violate the pod's disruption budget.");
 }
 
 #[tokio::test]

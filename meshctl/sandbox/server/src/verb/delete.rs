@@ -182,7 +182,7 @@ pub(crate) async fn one(core: &Core, call: &Call, target: &Target, options: &Opt
             }
             match core.store.remove(&kind.storage, &target.namespace, &target.name, item.revision).await {
                 Ok(_) => {
-                    after_removal(core, kind, &old);
+                    after_removal(core, kind, &old).await;
                     return Ok(Outcome::Gone(old));
                 }
                 Err(WriteError::Modified) => continue,
@@ -206,11 +206,22 @@ pub(crate) async fn one(core: &Core, call: &Call, target: &Target, options: &Opt
 }
 
 /// What must follow a removal.
-pub(crate) fn after_removal(core: &Core, kind: &Kind, value: &Value) {
+pub(crate) async fn after_removal(core: &Core, kind: &Kind, value: &Value) {
     if kind.is("", "services") {
         core.allocator.release(value, None);
     }
     create::after_write(core, kind);
+    if kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
+        // Its objects go with it: a definition of the same name made later begins empty.
+        let resource = object::name(value);
+        let gone =
+            core.store.list(resource, None).0.into_iter().map(|item| async move {
+                core.store.remove(resource, &item.namespace, &item.name, item.revision).await
+            });
+        for error in futures::future::join_all(gone).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(resource, %error, "an object of a deleted definition stays");
+        }
+    }
 }
 
 fn preconditions(kind: &Kind, old: &Value, options: &Options) -> Result<(), Refusal> {
@@ -310,8 +321,34 @@ fn blocked_by_budget(core: &Core, pod: &Value) -> bool {
     budgets.iter().any(|budget| {
         let budget = budget.value();
         let selector = budget.pointer("/spec/selector").cloned().unwrap_or_default();
-        !selector.is_null()
-            && Labels::from_object(&selector).matches_object(pod)
-            && budget.pointer("/status/disruptionsAllowed").and_then(Value::as_i64).unwrap_or(0) == 0
+        let labels = Labels::from_object(&selector);
+        if selector.is_null() || !labels.matches_object(pod) {
+            return false;
+        }
+        let pods: Vec<Value> =
+            core.store.list("pods", Some(object::namespace(pod))).0.iter().map(|item| item.value()).collect();
+        let chosen: Vec<&Value> = pods.iter().filter(|pod| labels.matches_object(pod)).collect();
+        let healthy = chosen.iter().filter(|pod| is_ready(pod)).count();
+        let healthy = i64::try_from(healthy).unwrap_or(i64::MAX);
+        let all = i64::try_from(chosen.len()).unwrap_or(i64::MAX);
+        let wanted = match (budget.pointer("/spec/minAvailable"), budget.pointer("/spec/maxUnavailable")) {
+            (Some(least), _) => share(least, all),
+            (None, Some(most)) => all - share(most, all),
+            (None, None) => 0,
+        };
+        // A Pod that is not ready is no loss while enough others are.
+        healthy - i64::from(is_ready(pod)) < wanted
     })
+}
+
+fn is_ready(pod: &Value) -> bool {
+    object::items(pod, "/status/conditions")
+        .iter()
+        .any(|condition| object::text(condition, "/type") == "Ready" && object::text(condition, "/status") == "True")
+}
+
+/// A number, or a percentage of all, rounded up.
+fn share(value: &Value, all: i64) -> i64 {
+    let percent = value.as_str().and_then(|text| text.strip_suffix('%')?.parse::<i64>().ok());
+    percent.map_or_else(|| value.as_i64().unwrap_or(0), |percent| (all * percent + 99) / 100)
 }

@@ -137,7 +137,7 @@ async fn write(core: &Core, kind: &Kind, item: &Item, old: &Value, new: Value) -
         let (_, revision) = core.store.remove(&kind.storage, &item.namespace, &item.name, item.revision).await?;
         let mut gone = new;
         object::metadata(&mut gone).insert("resourceVersion".to_owned(), revision.to_string().into());
-        super::delete::after_removal(core, kind, &gone);
+        super::delete::after_removal(core, kind, &gone).await;
         return Ok(gone);
     }
     let item =
