@@ -1,4 +1,7 @@
-//! Requests through one proxy.
+//! Requests and connections through one proxy without TLS.
+//!
+//! Replies, retries, limits, upgrades, logs: what one client and one application can see.
+//! Never here: identities (`mesh`). Run by `cargo test`.
 
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 

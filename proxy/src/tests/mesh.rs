@@ -1,4 +1,7 @@
-//! Requests through two proxies, over mutual TLS.
+//! Requests through two proxies, over mutual TLS, and TLS with certificates from secrets.
+//!
+//! Identities are signed in the test; what must be refused is refused by the handshake or the policy.
+//! Never here: citadel. Run by `cargo test`.
 
 use std::{net::SocketAddr, sync::Arc};
 

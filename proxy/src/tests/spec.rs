@@ -1,4 +1,7 @@
 //! Specs for tests, made of few words.
+//!
+//! Each function gives a whole, valid resource; a test names only what it is about.
+//! Never here: expectations. Used by `exchange` and `mesh`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
