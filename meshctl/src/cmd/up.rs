@@ -17,6 +17,8 @@ use crate::sandbox::daemon::{self, Start};
 use crate::sandbox::place::{Base, Place, State};
 
 const SHOWN_LINES: usize = 12;
+/// A longer log is put aside when the daemon starts.
+const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Flags of `up`.
 #[derive(Debug, clap::Args)]
@@ -71,6 +73,9 @@ fn shared(folder: &Path) -> bool {
 fn start(place: &Place, base: &Base, images: &Path) -> anyhow::Result<()> {
     place.make()?;
     let log = place.log();
+    if log.metadata().is_ok_and(|found| found.len() > LOG_BYTES_MAX) {
+        std::fs::rename(&log, log.with_extension("old"))?;
+    }
     let errors = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
     let errors = errors.with_context(|| format!("could not open {}", log.display()))?;
     let begins_at = errors.metadata()?.len();

@@ -78,7 +78,9 @@ async fn serve(start: &Start, keeper: Keeper) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut ends = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (link, reader) = Link::new(keeper)?;
-    let server = Server::open(Options::new(place.folder.join("server")))?;
+    let folder = place.folder.join("server");
+    let first_node_port = first_node_port(&place.name);
+    let server = Server::open(Options { first_node_port, ..Options::new(folder) })?;
     server.bootstrap().await?;
     tell("api");
     let options = NodeOptions {
@@ -159,6 +161,15 @@ async fn serve(start: &Start, keeper: Keeper) -> anyhow::Result<()> {
     }
     parts.shutdown().await;
     result
+}
+
+/// Sandboxes of one machine share 127.0.0.1, so each begins elsewhere in the range of NodePorts.
+fn first_node_port(name: &str) -> u16 {
+    const STEP: u16 = 32;
+    const STEPS: u16 = 80;
+    let number = name.bytes().fold(0_u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(u16::from(byte)));
+    let own = nix::unistd::getuid().as_raw() % u32::from(STEPS);
+    30_000 + (number % STEPS + u16::try_from(own).unwrap_or(0)) % STEPS * STEP
 }
 
 /// The port of the last life if it is free, else any.

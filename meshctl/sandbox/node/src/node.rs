@@ -321,6 +321,7 @@ async fn run_pods(kit: Arc<Kit>, stop: CancellationToken) -> Result<&'static str
                 see(&kit, pod, &mut known, &mut workers);
             }
             Event::InitDone => {
+                kit.sweep_logs(&listed);
                 for (_, seen) in known.iter().filter(|(uid, _)| !listed.contains(uid)) {
                     seen.send_modify(|seen| seen.gone = true);
                 }

@@ -24,6 +24,8 @@ struct Used {
 pub(crate) struct Allocator {
     services: Ipv4Net,
     ports: RangeInclusive<u16>,
+    /// Where the search for a free port begins: sandboxes of one machine share its loopback.
+    first_port: u16,
     used: Mutex<Used>,
 }
 
@@ -45,8 +47,9 @@ pub(crate) enum AllocateError {
 }
 
 impl Allocator {
-    pub(crate) fn new(services: Ipv4Net, ports: RangeInclusive<u16>) -> Self {
-        Self { services, ports, used: Mutex::new(Used::default()) }
+    pub(crate) fn new(services: Ipv4Net, ports: RangeInclusive<u16>, first_port: u16) -> Self {
+        let first_port = first_port.clamp(*ports.start(), *ports.end());
+        Self { services, ports, first_port, used: Mutex::new(Used::default()) }
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -86,7 +89,9 @@ impl Allocator {
             }
             return if used.ports.insert(port) { Ok(port) } else { Err(AllocateError::PortTaken(port)) };
         }
-        let port = self.ports.clone().find(|port| !used.ports.contains(port)).ok_or(AllocateError::PortsFull)?;
+        let after = self.first_port..=*self.ports.end();
+        let mut ports = after.chain(*self.ports.start()..self.first_port);
+        let port = ports.find(|port| !used.ports.contains(port)).ok_or(AllocateError::PortsFull)?;
         used.ports.insert(port);
         Ok(port)
     }
@@ -132,7 +137,7 @@ mod tests {
 
     #[test]
     fn addresses_are_given_once() {
-        let allocator = Allocator::new("198.19.0.0/16".parse().unwrap(), 30000..=30001);
+        let allocator = Allocator::new("198.19.0.0/16".parse().unwrap(), 30000..=30001, 30000);
         assert_eq!(allocator.address(Some("198.19.0.10")).unwrap().to_string(), "198.19.0.10");
         assert!(matches!(allocator.address(Some("198.19.0.10")), Err(AllocateError::AddressTaken(_))));
         assert!(matches!(allocator.address(Some("10.0.0.1")), Err(AllocateError::AddressOutside(..))));

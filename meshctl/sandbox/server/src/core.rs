@@ -22,7 +22,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(options: Options, store: Arc<Store>, keys: crate::auth::Keys) -> Self {
-        let allocator = Allocator::new(options.services, options.node_ports.clone());
+        let allocator = Allocator::new(options.services, options.node_ports.clone(), options.first_node_port);
         let core = Self {
             options,
             store,

@@ -29,6 +29,8 @@ pub struct Options {
     pub services: Ipv4Net,
     /// NodePorts come from here.
     pub node_ports: std::ops::RangeInclusive<u16>,
+    /// The first of them to be given.
+    pub first_node_port: u16,
     /// More addresses that the server's certificate must name (127.0.0.1 and the first of `services` always are).
     pub addresses: Vec<IpAddr>,
     /// The issuer that tokens name, and the API's own audience.
@@ -42,6 +44,7 @@ impl Options {
             folder: folder.into(),
             services: Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 0, 0), 16),
             node_ports: 30000..=32767,
+            first_node_port: 30000,
             addresses: Vec::new(),
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
         }

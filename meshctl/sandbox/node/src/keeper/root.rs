@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::sys::{self, Limits};
-use super::volume::{WORK, volume_path};
+use super::volume::{WORK, last_words, volume_path};
 use super::wire::{Mount, Start};
 
 /// What of the machine a container sees: programs, libraries, and (through an overlay) `/etc`.
@@ -75,6 +75,12 @@ pub(crate) fn enter(start: &Start, trees: Vec<OwnedFd>) -> Result<(), RootError>
         sys::limit_tree(&place.tree, limits).step(step)?;
         let target = make_within(&base, Path::new(&place.mount.target), place.folder).step(step)?;
         sys::attach_tree(&place.tree, target).step(step)?;
+    }
+    if let Some(path) = &start.last_words {
+        let step = || format!("mount of {path}");
+        let tree = sys::copy_tree(&last_words(&start.pod, start.process)).step(step)?;
+        let target = make_within(&base, Path::new(path), false).step(step)?;
+        sys::attach_tree(tree, target).step(step)?;
     }
     if !start.command.directory.is_empty() {
         // Images bring their working folder; a read-only place keeps its own answer, at chdir.

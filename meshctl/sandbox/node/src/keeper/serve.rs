@@ -190,6 +190,7 @@ impl Keeper {
             Request::Exec(exec) => self.exec(&exec, fds).map(|()| Vec::new()),
             Request::Signal { process, signal } => self.signal(process, signal).map(|()| Vec::new()),
             Request::Sockets { place, kind, count } => self.sockets(&place, kind, count),
+            Request::LastWords { pod, process } => Ok(vec![volume::take_last_words(&pod, process)?.into()]),
             Request::Route { address, present } => self.network.route(address, present).map(|()| Vec::new()),
         }
     }
@@ -222,6 +223,9 @@ impl Keeper {
 
     fn start(&mut self, start: &Start, fds: Vec<OwnedFd>) -> io::Result<()> {
         let pod = self.pod(&start.pod)?;
+        if start.last_words.is_some() {
+            volume::make_last_words(&start.pod, start.process)?;
+        }
         let spaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
         match sys::clone_process(spaces.bits())? {
             Side::Child => sys::leave(become_container(start, pod, fds)),

@@ -163,6 +163,26 @@ fn make_place(place: &Path, folder: bool) -> io::Result<()> {
     if folder { fs::create_dir(place) } else { fs::File::create(place).map(drop) }
 }
 
+/// The file in which a container may say why it ends.
+pub(crate) fn last_words(pod: &str, process: u64) -> PathBuf {
+    pod_folder(pod).join(format!(".last-words-{process}"))
+}
+
+/// Makes that file; whoever the container runs as may write it.
+pub(crate) fn make_last_words(pod: &str, process: u64) -> io::Result<()> {
+    let path = last_words(pod, process);
+    fs::write(&path, "")?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666))
+}
+
+/// Opens that file for the last time.
+pub(crate) fn take_last_words(pod: &str, process: u64) -> io::Result<fs::File> {
+    let path = last_words(pod, process);
+    let file = fs::File::open(&path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
 /// Removes a Pod's volumes.
 pub(crate) fn forget(pod: &str) -> io::Result<()> {
     let folder = pod_folder(pod);

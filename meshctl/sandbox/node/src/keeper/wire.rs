@@ -45,6 +45,8 @@ pub(crate) enum Request {
     Signal { process: u64, signal: i32 },
     /// Opens sockets inside; they come as descriptors.
     Sockets { place: Place, kind: SocketKind, count: usize },
+    /// Gives what a container wrote to its termination file, as a descriptor.
+    LastWords { pod: String, process: u64 },
     /// Lets an outside address be routed to the sandbox's own Services.
     Route { address: Ipv4Addr, present: bool },
 }
@@ -171,6 +173,8 @@ pub(crate) struct Start {
     /// Symbolic links at the root: path, target.
     pub(crate) links: Vec<(String, String)>,
     pub(crate) sysfs: bool,
+    /// Where the container may write why it ends.
+    pub(crate) last_words: Option<String>,
 }
 
 /// Where an extra process runs.

@@ -45,7 +45,7 @@ pub(crate) struct Network {
 
 enum Change {
     Service(Box<Event<Service>>),
-    Slice(Event<EndpointSlice>),
+    Slice(Box<Event<EndpointSlice>>),
 }
 
 fn watch_all<K>(client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
@@ -64,7 +64,7 @@ impl Network {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), LinkError> {
         self.link.run(&["nft", "-f", "-"], rules::base().as_bytes()).await?;
         let services = watch_all::<Service>(&self.client).map(|event| Change::Service(Box::new(event)));
-        let slices = watch_all::<EndpointSlice>(&self.client).map(Change::Slice);
+        let slices = watch_all::<EndpointSlice>(&self.client).map(|event| Change::Slice(Box::new(event)));
         let mut changes = std::pin::pin!(futures::stream::select(services, slices));
         let mut objects = Objects::default();
         let mut keeping = Keeping {
@@ -108,7 +108,7 @@ fn take(objects: &mut Objects, change: Change, listed: &mut (bool, bool)) {
             Event::Delete(service) => objects.drop_service(&service),
             Event::InitDone => listed.0 = true,
         },
-        Change::Slice(event) => match event {
+        Change::Slice(event) => match *event {
             Event::Init => {
                 listed.1 = false;
                 objects.clear_slices();

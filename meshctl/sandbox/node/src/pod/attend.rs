@@ -2,6 +2,7 @@
 //!
 //! Never here: starting it, or what follows its end. The second half of `container`.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +19,13 @@ use super::log::{Filter, Log, Reader, Stream, pump};
 use super::probe::{Asked, Counter, ProbeError, Rhythm};
 use super::status::{Ended, State};
 use crate::event::Tone;
-use crate::keeper::wire::Exit;
+use crate::keeper::wire::{Exit, Request};
 use crate::link::{Launched, Streams};
 
 /// What SIGKILL leaves.
 const EXIT_KILLED: i32 = 137;
+/// The longest reason that a container may leave, in bytes.
+const LAST_WORDS_BYTES_MAX: u64 = 4096;
 
 impl Supervised {
     /// Stays with a run until it has ended.
@@ -76,7 +79,7 @@ impl Supervised {
         while pumps.join_next().await.is_some() {}
         run.log.end();
         let reason = if exit.code == 0 { "Completed" } else { "Error" };
-        let message = self.last_words(&run.log, exit);
+        let message = self.last_words(&run.log, run.runner.process, exit).await;
         self.cell(|cell| {
             let ended = Ended {
                 code: exit.code,
@@ -99,7 +102,19 @@ impl Supervised {
         if stopped { Ending::Stopped } else { Ending::Exited(exit) }
     }
 
-    fn last_words(&self, log: &Log, exit: Exit) -> Option<String> {
+    /// What the container left as the reason of its end.
+    async fn last_words(&self, log: &Log, process: u64, exit: Exit) -> Option<String> {
+        let request = Request::LastWords { pod: self.board.uid().to_owned(), process };
+        if self.container.termination_message_path.is_some()
+            && let Ok(fds) = self.kit.link.ask(request, Vec::new()).await
+            && let Some(file) = fds.into_iter().next()
+        {
+            let mut text = Vec::new();
+            let read = std::fs::File::from(file).take(LAST_WORDS_BYTES_MAX).read_to_end(&mut text);
+            if read.is_ok() && !text.is_empty() {
+                return Some(String::from_utf8_lossy(&text).into_owned());
+            }
+        }
         let wanted = self.container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
         if !wanted || exit.code == 0 {
             return None;

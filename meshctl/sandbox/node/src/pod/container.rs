@@ -313,6 +313,7 @@ impl Supervised {
             programs,
             links: image.links.clone(),
             sysfs: self.kit.link.facts().sysfs,
+            last_words: self.container.termination_message_path.clone().filter(|path| path.starts_with('/')),
         };
         let restarts = self.board.read(self.name(), |cell| cell.restarts).unwrap_or_default();
         let log = Log::create(self.kit.log_path(&pod, self.name(), restarts));

@@ -41,6 +41,33 @@ impl Kit {
         self.logs.join(format!("{}_{}_{}", part(&meta.namespace), part(&meta.name), part(&meta.uid)))
     }
 
+    /// Logs that an earlier life of the daemon left for a container: the last two, oldest first.
+    pub(crate) fn old_logs(&self, pod: &Pod, container: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.log_folder(pod).join(container)).into_iter().flatten().flatten();
+        let mut runs: Vec<(u32, PathBuf)> = entries
+            .filter_map(|entry| {
+                let path = entry.path();
+                let number = path.file_name()?.to_str()?.strip_suffix(".log")?.parse().ok()?;
+                Some((number, path))
+            })
+            .collect();
+        runs.sort();
+        runs.into_iter().rev().take(2).rev().map(|(_, path)| path).collect()
+    }
+
+    /// Removes logs of Pods that are gone.
+    pub(crate) fn sweep_logs(&self, living: &[String]) {
+        for entry in std::fs::read_dir(&self.logs).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let uid = name.to_str().and_then(|name| name.rsplit('_').next()).unwrap_or_default();
+            if !living.iter().any(|living| living == uid)
+                && let Err(error) = std::fs::remove_dir_all(entry.path())
+            {
+                tracing::warn!(folder = %entry.path().display(), %error, "old logs not removed");
+            }
+        }
+    }
+
     /// Where a run's log is written.
     pub(crate) fn log_path(&self, pod: &Pod, container: &str, restarts: i32) -> PathBuf {
         self.log_folder(pod).join(Path::new(container)).join(format!("{restarts}.log"))

@@ -66,16 +66,21 @@ struct Worker {
 /// Runs the Pod until it is gone.
 pub(crate) async fn run(kit: Arc<Kit>, mut seen: watch::Receiver<Seen>) {
     let first = seen.borrow_and_update().clone();
+    let uid = first.pod.metadata.uid.clone().unwrap_or_default();
+    kit.live.begin(&uid, containers(&first.pod).map(|container| container.name.clone()));
+    for container in containers(&first.pod) {
+        let logs = kit.old_logs(&first.pod, &container.name);
+        kit.live.update(&uid, &container.name, |runs| runs.logs = logs.into_iter().map(|path| (None, path)).collect());
+    }
     let over = matches!(phase_of(&first.pod), "Succeeded" | "Failed");
     if over || first.gone {
         wait_for_deletion(&mut seen).await;
+        kit.live.end(&uid);
         let pod = Arc::clone(&seen.borrow().pod);
         remove(&kit, &pod).await;
         return;
     }
     let board = Arc::new(board(&kit, &first.pod));
-    let uid = board.uid().to_owned();
-    kit.live.begin(&uid, containers(&first.pod).map(|container| container.name.clone()));
     let mut tasks = JoinSet::new();
     tasks.spawn(write_status(Arc::clone(&kit), Arc::clone(&board)));
     tasks.spawn(follow(Arc::clone(&board), seen.clone()));
@@ -251,6 +256,10 @@ async fn set_up(kit: &Arc<Kit>, board: &Arc<Board>) -> (Worker, Lease, Volumes) 
         cpus: kit.cpus,
         memory_bytes: kit.memory_bytes,
     };
+    for field in not_honoured(&spec) {
+        let text = format!("{field} has no meaning in the sandbox and is not honoured");
+        kit.events.say(&board.reference(None), Tone::Warning, "NotHonoured", &text);
+    }
     let mut volumes = Volumes::new(kit.client.clone(), kit.link.clone(), &pod);
     wait = RETRY;
     let mut told = String::new();
@@ -274,6 +283,24 @@ async fn set_up(kit: &Arc<Kit>, board: &Arc<Board>) -> (Worker, Lease, Volumes) 
         mains: Vec::new(),
     };
     (worker, lease, volumes)
+}
+
+/// What the Pod asks for and does not get.
+fn not_honoured(spec: &PodSpec) -> Vec<&'static str> {
+    let mains = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let host_port = mains().flat_map(|container| container.ports.iter().flatten()).any(|port| port.host_port.is_some());
+    let devices = mains().any(|container| container.volume_devices.as_ref().is_some_and(|all| !all.is_empty()));
+    [
+        ("spec.hostPID", spec.host_pid == Some(true)),
+        ("spec.hostIPC", spec.host_ipc == Some(true)),
+        ("spec.shareProcessNamespace", spec.share_process_namespace == Some(true)),
+        ("spec.runtimeClassName", spec.runtime_class_name.is_some()),
+        ("hostPort", host_port && spec.host_network != Some(true)),
+        ("volumeDevices", devices),
+    ]
+    .into_iter()
+    .filter_map(|(field, asked)| asked.then_some(field))
+    .collect()
 }
 
 impl Worker {
