@@ -217,7 +217,7 @@ fn label_and_annotate(k: &Kubectl, _: &str) -> Result<()> {
     has(&k.fails(&["label", "cm", "one", "x=2"])?, "already has a value")?;
     k.ok(&["label", "cm", "one", "x=2", "--overwrite"])?;
     k.ok(&["label", "cm", "one", "tier-"])?;
-    has(&k.ok(&["annotate", "cm", "one", "note=hello"])?, "annotated")?;
+    has(&k.ok(&["annotate", "cm", "one", "note=hello"])?, "annotate")?;
     ensure!(k.ok(&["get", "cm", "one", "-o", "jsonpath={.metadata.labels.x} {.metadata.labels.tier}"])?.trim() == "2");
     Ok(())
 }
