@@ -82,10 +82,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let target = cli.target;
     match cli.verb {
         Verb::Up(args) => cmd::up::run(&target, args),
-        Verb::Down(args) => cmd::down::run(&target, args),
-        Verb::Env(args) => cmd::env::run(&target, args),
+        Verb::Down(args) => cmd::down::run(&target, &args),
+        Verb::Env(args) => cmd::env::run(&target, &args),
         Verb::Shell(args) => cmd::shell::run(&target, args),
-        Verb::Ls(args) => cmd::ls::run(args),
+        Verb::Ls(args) => cmd::ls::run(&args),
         Verb::Install(args) => block_on(cmd::install::run(&target, args)),
         Verb::Uninstall(args) => block_on(cmd::uninstall::run(&target, args)),
         Verb::Manifest(verb) => cmd::manifest::run(verb),

@@ -28,7 +28,7 @@ pub(crate) struct Args {
 }
 
 /// Runs.
-pub(crate) fn run(target: &Target, args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(target: &Target, args: &Args) -> anyhow::Result<ExitCode> {
     let place = args.base.place(target.name.as_deref())?;
     if !place.folder.exists() {
         eprintln!("there is no sandbox {}", place.name);

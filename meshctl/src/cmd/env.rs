@@ -16,7 +16,7 @@ pub(crate) struct Args {
 
 /// Runs.
 #[expect(clippy::print_stdout, reason = "the verb's answer")]
-pub(crate) fn run(target: &Target, args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(target: &Target, args: &Args) -> anyhow::Result<ExitCode> {
     let place = args.base.place(target.name.as_deref())?;
     place.running()?;
     println!("export KUBECONFIG={}", quoted(&place.kubeconfig().display().to_string()));

@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 /// Runs.
 #[expect(clippy::print_stdout, reason = "the verb's answer")]
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     for place in args.base.all()? {
         let (state, record) = place.state()?;

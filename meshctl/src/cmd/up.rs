@@ -49,7 +49,7 @@ pub(crate) fn run(target: &Target, args: Args) -> anyhow::Result<ExitCode> {
             .filter(|folder| shared(folder))
             .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from))
             .collect();
-        return match daemon::run(Start { place, images, programs, path }) {
+        return match daemon::run(&Start { place, images, programs, path }) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {
                 eprintln!("error: {error:#}");

@@ -44,7 +44,7 @@ fn tell(line: &str) {
 }
 
 /// Becomes the daemon. The process must have one thread.
-pub(crate) fn run(start: Start) -> anyhow::Result<()> {
+pub(crate) fn run(start: &Start) -> anyhow::Result<()> {
     if let Err(error) = nix::unistd::setsid() {
         tracing::debug!(%error, "already a session of its own");
     }
@@ -57,7 +57,7 @@ pub(crate) fn run(start: Start) -> anyhow::Result<()> {
     api_rt::tls::install();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let pid = keeper.pid;
-    let served = runtime.block_on(serve(&start, keeper));
+    let served = runtime.block_on(serve(start, keeper));
     runtime.shutdown_timeout(Duration::from_secs(1));
     end(pid);
     drop(held);
