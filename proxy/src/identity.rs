@@ -57,7 +57,14 @@ pub(crate) fn keep(
                     Files::new(identity, folder, Clock::system()).run(stop, waiting).await;
                 }
                 IdentityConfig::Citadel { address, name, token, roots } => {
-                    let options = CaOptions { address, name, roots: roots.clone(), token: Some(token), cluster, mark: Some(MARK) };
+                    let options = CaOptions {
+                        address,
+                        name,
+                        roots: roots.clone(),
+                        token: Some(token),
+                        cluster,
+                        mark: Some(MARK),
+                    };
                     let authority = CaClient::new(options, identity.certificate().clone());
                     let options =
                         RenewalOptions { wanted: Wanted::Spiffe(wanted), lifetime: LIFETIME, roots: Some(roots) };

@@ -159,7 +159,8 @@ async fn the_client_shows_its_token_or_its_certificate_and_checks_the_authoritys
     let serving = tokio::spawn(grpc::serve(listener, Some(tls), routes, Duration::ZERO, stop.clone()));
 
     let name = Some("istio-citadel.istio-system.svc".to_owned());
-    let options = CaOptions { address, name, roots, token: Some(token.clone()), cluster: "Kubernetes".into(), mark: None };
+    let options =
+        CaOptions { address, name, roots, token: Some(token.clone()), cluster: "Kubernetes".into(), mark: None };
     let identity = Identity::new();
     let client = CaClient::new(options.clone(), identity.certificate().clone());
     let mut renewal = Renewal::new(identity.clone(), wanted(), client, Clock::system());
