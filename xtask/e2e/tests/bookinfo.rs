@@ -18,7 +18,6 @@ fn main() -> ExitCode {
     let tests = vec![
         Test::new("sixty_loads_show_all_versions_of_reviews", all_versions),
         Test::new("rules_move_traffic", rules_move_traffic),
-        Test::maybe("the_wire_shows_a_request_only_without_sidecars", the_wire),
         Test::maybe("openssl_sees_the_spiffe_identity", openssl_sees_the_identity),
         Test::new("a_pod_without_sidecar_is_refused_under_strict_and_served_under_permissive", strict_and_permissive),
         Test::new("samples_get_ready_under_both_kinds_of_injection", samples_get_ready),
@@ -84,46 +83,6 @@ fn ask(b: &Bookinfo, namespace: &str, url: &str) -> Result<String> {
         " %{http_code}",
         url,
     ])
-}
-
-fn the_wire(b: &Bookinfo) -> Result<Outcome> {
-    if judge::program("tcpdump").is_none() {
-        return Ok(Outcome::NotRun("tcpdump is not installed".to_owned()));
-    }
-    let captured = |namespace: &str, injected: bool| -> Result<bool> {
-        pair(b, namespace, injected)?;
-        let marker = format!("marker-{namespace}-41bd");
-        let url = format!("http://httpbin:8000/get?{marker}");
-        until("httpbin answers", LIMIT, || {
-            let said = ask(b, namespace, "http://httpbin:8000/status/200")?;
-            ensure!(said.trim() == "200", "{said}");
-            Ok(())
-        })?;
-        let caller = b.kubectl.within(namespace).ok(&[
-            "get",
-            "pod",
-            "-l",
-            "app=curl",
-            "-o",
-            "jsonpath={.items[0].status.podIP}",
-        ])?;
-        // The capture runs in the sandbox's network, where every Pod's wire ends, until the request has been answered.
-        let script = format!(
-            "d=$(mktemp -d); tcpdump -Z root -U -i any -s 0 -w $d/wire host {caller} 2>$d/log & t=$!; \
-             for i in $(seq 50); do grep -q listening $d/log && break; sleep 0.1; done; \
-             kubectl -n {namespace} exec deploy/curl -c curl -- curl -sS -m 5 '{url}'; sleep 0.5; kill -INT $t; wait $t; \
-             echo; echo \"captured $(wc -c < $d/wire) found $(grep -ac {marker} $d/wire)\"; rm -r $d"
-        );
-        let said = b.sandbox.shell(&script)?;
-        ensure!(said.out.contains(&marker), "the request itself failed: {}", said.all());
-        let line = said.out.lines().find_map(|line| line.strip_prefix("captured ")).with_context(|| said.all())?;
-        let (bytes, found) = line.split_once(" found ").with_context(|| said.all())?;
-        ensure!(bytes.trim().parse::<u64>()? > 500, "nothing was captured: {}", said.all());
-        Ok(found.trim() != "0")
-    };
-    ensure!(captured("wire-plain", false)?, "without sidecars the marker should be on the wire (control run)");
-    ensure!(!captured("wire-mesh", true)?, "with sidecars the marker is on the wire in plain text");
-    Ok(Outcome::Passed)
 }
 
 fn openssl_sees_the_identity(b: &Bookinfo) -> Result<Outcome> {
