@@ -4,7 +4,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::{
     bookinfo::{Bookinfo, manifest},
     judge,
