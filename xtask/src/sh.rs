@@ -26,9 +26,11 @@ pub(crate) fn cargo<const N: usize>(args: [&str; N]) -> Run {
     program(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())).args(args)
 }
 
-/// The workspace's folder.
+/// The workspace's folder: as cargo says where it runs this, so that clones may share a target folder.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Where cargo puts what it builds.
