@@ -28,6 +28,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("sandbox-node", &["sandbox-server"], &[]),
     ("examples", &[], &["kube", "tonic"]),
     ("xtask", &[], &["tokio"]),
+    ("bench", &["api", "api-mesh", "api-xds", "api-rt"], &[]),
     ("e2e", &["api", "api-mesh", "api-xds", "api-rt"], &[]),
 ];
 

@@ -1,0 +1,5 @@
+//! Begun by `cargo xtask bench`.
+//!
+//! Never here: an assertion about speed.
+
+fn main() {}
