@@ -77,24 +77,24 @@ impl Form {
         kind: &Kind,
         query: &Query,
         values: &[Value],
-        revision: u64,
+        metadata: Value,
     ) -> Result<Response<Body>, Refusal> {
         let shown = match self {
             Self::Plain => json!({
                 "kind": kind.list_kind, "apiVersion": kind.api_version(),
-                "metadata": {"resourceVersion": revision.to_string()}, "items": values,
+                "metadata": metadata, "items": values,
             }),
             Self::Table { beta } => {
                 let include = include(query)?;
                 let mut table = empty_table(beta, &table::columns(kind));
                 let rows: Vec<Value> = values.iter().map(|value| table::row(kind, value, include)).collect();
                 object::object(&mut table).insert("rows".to_owned(), rows.into());
-                object::metadata(&mut table).insert("resourceVersion".to_owned(), revision.to_string().into());
+                object::object(&mut table).insert("metadata".to_owned(), metadata);
                 table
             }
             Self::Partial { beta } => json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": meta_version(beta),
-                "metadata": {"resourceVersion": revision.to_string()},
+                "metadata": metadata,
                 "items": values.iter().map(|value| partial(value, beta)).collect::<Vec<_>>(),
             }),
         };

@@ -113,12 +113,15 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     pub(crate) details: Option<Box<Value>>,
     pub(crate) retry_after: Option<u32>,
+    /// Token with which a list goes on that cannot go on as it began.
+    pub(crate) go_on: Option<String>,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Refusal {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, retry_after: None, warnings: Vec::new() }
+        let message = message.into();
+        Self { code, reason, message, details: None, retry_after: None, go_on: None, warnings: Vec::new() }
     }
 
     pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
@@ -216,6 +219,9 @@ impl Refusal {
         });
         if self.reason.is_empty() {
             crate::object::take(crate::object::object(&mut status), "reason");
+        }
+        if let Some(token) = &self.go_on {
+            status["metadata"]["continue"] = token.as_str().into();
         }
         let mut details = self.details.as_deref().cloned();
         if let Some(seconds) = self.retry_after {

@@ -61,7 +61,7 @@ impl Feed {
         self.head.subscribe()
     }
 
-    fn since(&self, revision: u64) -> Option<Vec<Change>> {
+    pub(super) fn since(&self, revision: u64) -> Option<Vec<Change>> {
         if revision < self.dropped {
             return None;
         }

@@ -68,6 +68,15 @@ struct Shelf {
     feed: feed::Feed,
 }
 
+impl Shelf {
+    /// What it holds (in one namespace), in order.
+    fn within(&self, namespace: Option<&str>) -> impl Iterator<Item = (&Key, &Arc<Item>)> {
+        let first: Key = (namespace.unwrap_or_default().into(), "".into());
+        let is_in = move |key: &Key| namespace.is_none_or(|namespace| namespace == &*key.0);
+        self.items.range(first..).take_while(move |(key, _)| is_in(key))
+    }
+}
+
 struct State {
     revision: u64,
     /// The revision at the start: changes before it are not in the history.
@@ -119,17 +128,28 @@ impl Store {
     /// All objects of a resource (in one namespace), by namespace and name, and the revision they are of.
     pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> (Vec<Arc<Item>>, u64) {
         let state = self.state();
-        let items = match (state.shelves.get(resource), namespace) {
-            (None, _) => Vec::new(),
-            (Some(shelf), None) => shelf.items.values().cloned().collect(),
-            (Some(shelf), Some(namespace)) => shelf
-                .items
-                .range((Box::from(namespace), Box::from(""))..)
-                .take_while(|((space, _), _)| &**space == namespace)
-                .map(|(_, item)| Arc::clone(item))
-                .collect(),
-        };
-        (items, state.revision)
+        let items = state.shelves.get(resource).into_iter().flat_map(|shelf| shelf.within(namespace));
+        (items.map(|(_, item)| Arc::clone(item)).collect(), state.revision)
+    }
+
+    /// The same as they were at an earlier revision; none where the history no longer reaches back so far.
+    pub(crate) fn list_at(&self, resource: &str, namespace: Option<&str>, revision: u64) -> Option<Vec<Arc<Item>>> {
+        let mut state = self.state();
+        let shelf = state.shelf(resource);
+        let later = shelf.feed.since(revision)?;
+        let mut items: BTreeMap<(&str, &str), &Arc<Item>> =
+            shelf.within(namespace).map(|((space, name), item)| ((&**space, &**name), item)).collect();
+        for change in later.iter().rev() {
+            let Some(item) = change.old.as_ref().or(change.new.as_ref()) else { continue };
+            if namespace.is_some_and(|namespace| namespace != &*item.namespace) {
+                continue;
+            }
+            match &change.old {
+                Some(old) => items.insert((&old.namespace, &old.name), old),
+                None => items.remove(&(&*item.namespace, &*item.name)),
+            };
+        }
+        Some(items.into_values().cloned().collect())
     }
 
     /// Writes the object; gives the stored version once it is on disk. Sets `metadata.resourceVersion`.
@@ -278,6 +298,29 @@ mod tests {
         }
         assert_eq!(store.list("pods", Some("a")).0.len(), 2);
         assert_eq!(store.list("pods", None).0.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn an_earlier_revision_can_be_listed_while_the_history_reaches_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("db")).unwrap();
+        let first = store.put("pods", "d", "a", Expect::Absent, object(1)).await.unwrap();
+        let second = store.put("pods", "d", "a", Expect::Revision(first.revision), object(2)).await.unwrap();
+        let third = store.put("pods", "e", "b", Expect::Absent, object(3)).await.unwrap();
+        let (_, gone) = store.remove("pods", "d", "a", second.revision).await.unwrap();
+        for (revision, namespace, want) in [
+            (first.revision, None, vec![1]),
+            (second.revision, None, vec![2]),
+            (third.revision, None, vec![2, 3]),
+            (third.revision, Some("d"), vec![2]),
+            (third.revision, Some("e"), vec![3]),
+            (gone, None, vec![3]),
+        ] {
+            let items = store.list_at("pods", namespace, revision).unwrap();
+            let found: Vec<_> = items.iter().filter_map(|item| item.value()["value"].as_u64()).collect();
+            assert_eq!(found, want, "at {revision} in {namespace:?}");
+        }
+        assert!(store.list_at("pods", None, 0).is_none());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ pub(crate) mod binding;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod input;
+pub(crate) mod page;
 pub(crate) mod patch;
 pub(crate) mod read;
 pub(crate) mod scale;

@@ -2,13 +2,12 @@
 //!
 //! Never here: watching, how a client wants to see them (see `form`). Called by `server`.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Call;
+use super::page::{self, Page};
 use crate::core::Core;
 use crate::kinds::Kind;
 use crate::reply::{self, Body, Cause, Refusal};
@@ -49,6 +48,11 @@ impl Selection {
         self.namespace.as_deref()
     }
 
+    /// Whether all objects of the collection are meant.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty() && self.name.is_none()
+    }
+
     /// Whether the object is meant; the text is read only when a selector needs it.
     pub(crate) fn matches(&self, item: &Item) -> bool {
         if self.namespace.as_deref().is_some_and(|namespace| namespace != &*item.namespace)
@@ -62,25 +66,6 @@ impl Selection {
         let value = item.value();
         self.labels.matches_object(&value) && self.fields.matches(&value)
     }
-}
-
-/// What `resourceVersion` and `resourceVersionMatch` of a list demand.
-fn check_revision(core: &Core, call: &Call) -> Result<(), Refusal> {
-    let wanted = call.query.filled("resourceVersion");
-    if let Some(mode) = call.query.filled("resourceVersionMatch") {
-        let options = |cause| Err(Refusal::invalid_as("ListOptions", "meta.k8s.io", "", &[cause]));
-        if !matches!(mode, "Exact" | "NotOlderThan") {
-            let shown = mode.into();
-            return options(Cause::unsupported("resourceVersionMatch", &shown, &["Exact", "NotOlderThan", ""]));
-        }
-        if wanted.is_none() {
-            return options(Cause::forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
-        }
-    }
-    revision(core, wanted).map(drop)
 }
 
 /// A revision that a client names; too large a one is refused.
@@ -110,25 +95,20 @@ pub(crate) fn revision(core: &Core, wanted: Option<&str>) -> Result<u64, Refusal
 pub(crate) fn list(core: &Core, call: &Call) -> Result<Response<Body>, Refusal> {
     let kind = &call.target.kind;
     let form = form::Form::of(&call.headers)?;
-    check_revision(core, call)?;
-    if call.query.filled("continue").is_some() {
-        return Err(Refusal::bad_request("continue key is not valid: this server answers every list whole"));
-    }
-    let selection = Selection::of(call)?;
-    let (items, revision) = core.store.list(&kind.storage, selection.namespace());
-    let items: Vec<Arc<Item>> = items.into_iter().filter(|item| selection.matches(item)).collect();
+    let page = page::of(core, call, &Selection::of(call)?)?;
     if form.is_plain() {
-        return Ok(reply::whole(StatusCode::OK, "application/json", plain_list(kind, &items, revision)));
+        return Ok(reply::whole(StatusCode::OK, "application/json", plain_list(kind, &page)));
     }
-    let values: Vec<Value> = items.iter().map(|item| convert::view(kind, item)).collect();
-    form.list(kind, &call.query, &values, revision)
+    let values: Vec<Value> = page.items.iter().map(|item| convert::view(kind, item)).collect();
+    form.list(kind, &call.query, &values, page.metadata)
 }
 
-fn plain_list(kind: &Kind, items: &[Arc<Item>], revision: u64) -> Bytes {
+fn plain_list(kind: &Kind, page: &Page) -> Bytes {
+    let Page { items, metadata } = page;
     let mut out = BytesMut::with_capacity(items.iter().map(|item| item.json.len() + 1).sum::<usize>() + 128);
     out.put_slice(
         format!(
-            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{{\"resourceVersion\":\"{revision}\"}},\"items\":[",
+            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
             kind.list_kind,
             kind.api_version()
         )
