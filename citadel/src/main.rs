@@ -7,6 +7,7 @@ mod bundle;
 mod issue;
 mod options;
 mod policy;
+mod reload;
 mod root;
 mod serve;
 #[cfg(test)]
@@ -32,11 +33,12 @@ use api_xds::ca::server::CertificateServer;
 use clap::Parser as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     options::Options,
     policy::{CITADEL, Policy},
+    reload::Plugged,
     root::Root,
     serve::Desk,
     token::Tokens,
@@ -95,22 +97,23 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
         .await
         .with_context(|| format!("failed to listen on {}", options.grpc_address))?;
 
-    let (root, tokens, client) = match &options.root_folder {
+    let (root, plugged, tokens, client) = match &options.root_folder {
         Some(folder) => {
             let root = root::in_folder(folder, &options.trust_domain, clock.now())?;
             let tokens = match &options.jwks {
                 Some(jwks) => Tokens::Keys { jwks: jwks.clone(), issuer: options.token_issuer.clone(), clock },
                 None => Tokens::Never,
             };
-            (root, tokens, None)
+            (root, Plugged::Folder(folder.clone()), tokens, None)
         }
         None => {
             let client = client::connect(None).await?;
-            let secrets = Api::namespaced(client.clone(), &options.namespace);
-            let waited =
-                stop.run_until_cancelled(wait_for_root(secrets, &options.trust_domain, clock, &root_gate)).await;
+            let secrets: Api<Secret> = Api::namespaced(client.clone(), &options.namespace);
+            let waited = stop
+                .run_until_cancelled(wait_for_root(secrets.clone(), &options.trust_domain, clock, &root_gate))
+                .await;
             let Some(root) = waited else { return Ok(()) };
-            (root, Tokens::Review(client.clone()), Some(client))
+            (root, Plugged::Secret(secrets), Tokens::Review(client.clone()), Some(client))
         }
     };
     root_gate.open();
@@ -130,7 +133,13 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
         default_lifetime: options.default_lifetime,
         longest_lifetime: options.longest_lifetime,
     };
-    let desk = Desk { root: Arc::new(root), policy, tokens, clock };
+    let (current, root) = watch::channel(Arc::new(root));
+    let ending = stop.clone();
+    tasks.spawn(async move {
+        let changed = move |root: &Root| show_expiry(root, clock);
+        ending.run_until_cancelled(reload::keep(plugged, current, clock, changed)).await;
+    });
+    let desk = Desk { root, policy, tokens, clock };
     let identity = Identity::new();
     let own = RenewalOptions {
         wanted: Wanted::DnsNames(vec![format!("{CITADEL}.{}.svc", options.namespace)]),

@@ -1,7 +1,7 @@
 //! The authority's own certificate and key: made once, kept in a Secret or a folder, or plugged in by the user.
 //!
 //! Secret `cacerts` (the user's) comes before `istio-ca-secret` (made here). Copies that start together agree on one:
-//! whoever stores first wins, the others read. Never here: leaves (`issue`). Called once, at the start.
+//! whoever stores first wins, the others read. Never here: leaves (`issue`). Called at the start, and by `reload`.
 
 use std::{
     path::{Path, PathBuf},
@@ -175,9 +175,14 @@ async fn stored(secrets: &Api<Secret>, name: &str) -> Result<Option<Root>, RootE
     }
 }
 
+/// The user's own authority, where there is one.
+pub(crate) async fn plugged(secrets: &Api<Secret>) -> Result<Option<Root>, RootError> {
+    stored(secrets, PLUGGED).await
+}
+
 /// The root from its Secret; made and stored there if there is none.
 pub(crate) async fn in_cluster(secrets: &Api<Secret>, organization: &str, now: SystemTime) -> Result<Root, RootError> {
-    if let Some(root) = stored(secrets, PLUGGED).await? {
+    if let Some(root) = plugged(secrets).await? {
         tracing::info!(secret = PLUGGED, "using the authority that the user provides");
         return Ok(root);
     }
@@ -211,7 +216,8 @@ pub(crate) async fn in_cluster(secrets: &Api<Secret>, organization: &str, now: S
     }
 }
 
-fn read_folder(folder: &Path) -> Result<Option<Root>, RootError> {
+/// The root from a folder, where it holds one.
+pub(crate) fn read_folder(folder: &Path) -> Result<Option<Root>, RootError> {
     let read = |name: &str| {
         let path = folder.join(name);
         match std::fs::read_to_string(&path) {
@@ -262,11 +268,31 @@ pub(crate) fn in_folder(folder: &Path, organization: &str, now: SystemTime) -> R
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn now() -> SystemTime {
+    pub(crate) fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    /// The files of a new authority under this root.
+    pub(crate) fn intermediate(root: &Root) -> [(&'static str, String); 4] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let own = params.signed_by(&key, root.issuer()).unwrap().pem();
+        [
+            ("ca-cert.pem", own.clone()),
+            ("ca-key.pem", key.serialize_pem()),
+            ("cert-chain.pem", own),
+            ("root-cert.pem", root.root_pem().to_owned()),
+        ]
+    }
+
+    pub(crate) fn write(folder: &Path, parts: &[(&str, String)]) {
+        for (name, text) in parts {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
     }
 
     #[test]
@@ -307,18 +333,8 @@ mod tests {
         let api = crate::tests::FakeApi::default();
         let secrets = Api::<Secret>::namespaced(api.client(), "istio-system");
         let root = Root::generate("corporate", now()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let own = params.signed_by(&key, root.issuer()).unwrap().pem();
-        let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-        let data = [
-            ("ca-cert.pem", bytes(&own)),
-            ("ca-key.pem", bytes(&key.serialize_pem())),
-            ("cert-chain.pem", bytes(&own)),
-            ("root-cert.pem", bytes(root.root_pem())),
-        ];
-        let mut secret = Secret { data: Some(data.map(|(k, v)| (k.to_owned(), v)).into()), ..Secret::default() };
+        let data = intermediate(&root).map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())));
+        let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
         secret.metadata.name = Some(PLUGGED.into());
         secrets.create(&PostParams::default(), &secret).await.unwrap();
         let plugged = in_cluster(&secrets, "cluster.local", now()).await.unwrap();

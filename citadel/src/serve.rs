@@ -12,6 +12,7 @@ use api_rt::{
 };
 use api_xds::ca::{CreateCertificateRequest, CreateCertificateResponse, server::Certificates};
 use rand::Rng as _;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
@@ -80,8 +81,8 @@ impl Failure {
 /// The service.
 #[derive(Clone)]
 pub(crate) struct Desk {
-    /// The authority.
-    pub(crate) root: Arc<Root>,
+    /// The authority that signs now.
+    pub(crate) root: watch::Receiver<Arc<Root>>,
     /// The rules.
     pub(crate) policy: Policy,
     /// How tokens are checked.
@@ -121,7 +122,8 @@ impl Desk {
         let grant = self.policy.grant(caller, &wish)?;
         let mut serial = [0; 16];
         rand::rng().fill_bytes(&mut serial);
-        let chain = issue::certificate(&request, &grant, &self.root, self.clock.now(), serial)?;
+        let root = Arc::clone(&self.root.borrow());
+        let chain = issue::certificate(&request, &grant, &root, self.clock.now(), serial)?;
         tracing::info!(identity = %grant.identity, lifetime = ?grant.lifetime, "certificate issued");
         Ok(chain)
     }

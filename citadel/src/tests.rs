@@ -95,7 +95,8 @@ impl Citadel {
         let roots = folder.join("root-cert.pem");
         std::fs::write(&roots, root.root_pem()).unwrap();
         let tokens = Tokens::Keys { jwks, issuer: ISSUER.into(), clock };
-        let desk = Desk { root: Arc::new(root), policy: policy(), tokens, clock };
+        let (_, root) = tokio::sync::watch::channel(Arc::new(root));
+        let desk = Desk { root, policy: policy(), tokens, clock };
         let identity = Identity::new();
         let wanted = Wanted::DnsNames(vec!["istio-citadel.istio-system.svc".into()]);
         let own = RenewalOptions { wanted, lifetime: Duration::from_secs(3_600), roots: None };

@@ -175,6 +175,30 @@ async fn rotation_and_new_roots_are_felt_by_the_next_handshake_with_the_old_conf
 }
 
 #[tokio::test]
+async fn a_connection_outlives_the_rotation_of_both_certificates() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let root = Root::new();
+    let roots = RootsSlot::holding(root.roots());
+    let (a, b) = (CertificateSlot::holding(root.sign(&[A])), CertificateSlot::holding(root.sign(&[B])));
+    let (near, far) = tokio::io::duplex(65_536);
+    let (serves, calls) = (server(&b, Clients::Required(mesh(&roots, &[]))), client(Some(&a), mesh(&roots, &[B])));
+    let name = ServerName::try_from("b.default.svc").unwrap();
+    let (at_b, at_a) =
+        tokio::join!(TlsAcceptor::from(serves).accept(far), TlsConnector::from(calls).connect(name, near));
+    let (mut at_b, mut at_a) = (at_b.unwrap(), at_a.unwrap());
+    for round in 0..3 {
+        at_a.write_u8(round).await.unwrap();
+        at_a.flush().await.unwrap();
+        assert_eq!(at_b.read_u8().await.unwrap(), round);
+        at_b.write_u8(round).await.unwrap();
+        at_b.flush().await.unwrap();
+        assert_eq!(at_a.read_u8().await.unwrap(), round);
+        a.put(root.sign(&[A]));
+        b.put(root.sign(&[B]));
+    }
+}
+
+#[tokio::test]
 async fn dns_names_are_checked_against_the_name_or_the_list() {
     let root = Root::new();
     let roots = RootsSlot::holding(root.roots());
