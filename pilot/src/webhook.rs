@@ -11,6 +11,7 @@ use api_mesh::{
     mesh,
     model::{Catalog, Settings},
     object::{Stored, Strictness, from_json},
+    old,
 };
 use tokio::sync::Semaphore;
 
@@ -32,7 +33,9 @@ impl Judge {
 
     /// The verdict on a review.
     pub(crate) async fn judge(self, review: Review) -> Verdict {
-        if review.operation == "DELETE" || review.object.is_null() {
+        // What is being deleted may lose its finalizers, however wrong it is.
+        let leaving = review.object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
+        if review.operation == "DELETE" || review.object.is_null() || leaving {
             return Verdict::allow();
         }
         let catalog = self.worlds.borrow().as_ref().map(|world| Arc::clone(&world.catalog));
@@ -61,6 +64,9 @@ fn verdict(mut object: serde_json::Value, mut catalog: Catalog) -> Verdict {
         && let Some(beginning) = metadata.get("generateName").cloned()
     {
         metadata.insert("name".to_owned(), beginning);
+    }
+    if let Some(instead) = old::instead(&object, &catalog) {
+        return Verdict::refuse(instead.to_string());
     }
     match from_json(object, Strictness::Refuse) {
         Ok((stored, _)) => judged(&stored, &mut catalog),
@@ -122,6 +128,21 @@ mod tests {
         let verdict = check(route(&json!({ "destination": { "host": "reviews" } })));
         assert_eq!(verdict.refused, None);
         assert!(verdict.warnings.iter().any(|text| text.contains("reviews")), "{:?}", verdict.warnings);
+    }
+
+    #[test]
+    fn an_object_of_an_old_group_is_refused_with_what_to_write_instead() {
+        let verdict = check(json!({
+            "apiVersion": "authentication.istio.io/v1alpha1", "kind": "Policy",
+            "metadata": { "name": "default", "namespace": "shop" }, "spec": { "peers": [{ "mtls": {} }] },
+        }));
+        let (status, text) = verdict.refused.expect("refused");
+        assert_eq!(status, 422);
+        assert!(
+            text.starts_with("Policy/default.shop: authentication.istio.io/v1alpha1 is not read any more"),
+            "{text}"
+        );
+        assert!(text.contains("kind: PeerAuthentication") && text.contains("mode: STRICT"), "{text}");
     }
 
     #[test]

@@ -19,8 +19,10 @@ pub(crate) enum Mode {
 
 /// Writes or compares every generated file.
 pub(crate) fn run(mode: Mode) -> Result<()> {
-    let crds = sh::cargo(["run", "--quiet", "--package", "api-mesh", "--example", "crds"]).read()?;
-    one("deploy/crds/istio.yaml", &crds, mode)?;
+    for (file, args) in [("deploy/crds/istio.yaml", &[][..]), ("deploy/crds/old.yaml", &["--", "old"])] {
+        let crds = sh::cargo(["run", "--quiet", "--package", "api-mesh", "--example", "crds"]).args(args).read()?;
+        one(file, &crds, mode)?;
+    }
     for (file, args) in [
         ("deploy/manifests/istio-demo.yaml", ["--set", "profile=demo"]),
         ("deploy/manifests/istio-demo-auth.yaml", ["--set", "profile=demo-auth"]),

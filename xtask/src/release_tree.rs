@@ -23,7 +23,10 @@ pub(crate) fn run(dir: &Path) -> Result<()> {
     copy(&sh::root().join("examples/manifests"), &dir.join("samples"))?;
     let install = dir.join("install/kubernetes");
     fs::create_dir_all(&install).context("could not make install/kubernetes")?;
-    let crds = fs::read_to_string(sh::root().join("deploy/crds/istio.yaml")).context("could not read the CRDs")?;
+    let mut crds = String::new();
+    for name in ["istio.yaml", "old.yaml"] {
+        crds += &fs::read_to_string(sh::root().join("deploy/crds").join(name)).context("could not read the CRDs")?;
+    }
     for name in ["istio-demo.yaml", "istio-demo-auth.yaml"] {
         // People apply these with one command: the CRDs come first.
         let objects =

@@ -1,7 +1,7 @@
-//! Prints the CustomResourceDefinitions of Istio's kinds as YAML documents.
+//! Prints the CustomResourceDefinitions of Istio's kinds as YAML documents; with the word `old`, those of its old groups.
 //!
-//! Never here: what is in them; `object::crds` makes them from the types.
-//! Called by `cargo xtask gen`, which writes `deploy/crds/istio.yaml`.
+//! Never here: what is in them; `object::crds` makes them from the types, `old::crds` from a list of names.
+//! Called by `cargo xtask gen`, which writes `deploy/crds`.
 #![allow(clippy::print_stdout, clippy::wildcard_enum_match_arm)]
 
 use std::fmt::Write as _;
@@ -9,9 +9,12 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 fn main() {
-    let mut text =
-        String::from("# Generated from the types in api/mesh/src/object by `cargo xtask gen`; do not edit.\n");
-    for crd in api_mesh::object::crds() {
+    let (source, crds) = match std::env::args().nth(1).as_deref() {
+        Some("old") => ("the list in api/mesh/src/old/kinds.rs", api_mesh::old::crds()),
+        _ => ("the types in api/mesh/src/object", api_mesh::object::crds()),
+    };
+    let mut text = format!("# Generated from {source} by `cargo xtask gen`; do not edit.\n");
+    for crd in crds {
         text.push_str("---\n");
         block(&crd, 0, &mut text);
     }

@@ -8,6 +8,8 @@ pub mod object;
 
 pub mod model;
 
+pub mod old;
+
 pub mod mesh;
 
 pub mod inject;

@@ -1,6 +1,6 @@
 //! The Helm chart, made from the same component files: a placeholder becomes a value, a component gets a switch.
 //!
-//! Its `templates/crds.yaml` is a link to `deploy/crds`. Never here: objects of its own. Called by `meshctl manifest chart`, which `cargo xtask gen` runs.
+//! Its `templates/crds.yaml` and `crds-old.yaml` are links to `deploy/crds`. Never here: objects of its own. Called by `meshctl manifest chart`, which `cargo xtask gen` runs.
 
 use super::{Component, Placeholder, filled};
 

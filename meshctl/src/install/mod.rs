@@ -124,8 +124,10 @@ fn filled(file: &str, value: impl Fn(Placeholder) -> String) -> String {
         .fold(file.to_owned(), |text, placeholder| text.replace(placeholder.text(), &value(*placeholder)))
 }
 
-/// The CRDs of every kind the mesh reads, generated from the object types.
-const CRDS: &str = include_str!("../../../deploy/crds/istio.yaml");
+/// The CRDs of every kind the mesh reads, generated from the object types; then those of Istio's old groups, of which it
+/// only tells what to write instead.
+const CRDS: &str =
+    concat!(include_str!("../../../deploy/crds/istio.yaml"), include_str!("../../../deploy/crds/old.yaml"));
 
 /// The CRDs as YAML documents.
 pub(crate) fn crds_yaml() -> &'static str {

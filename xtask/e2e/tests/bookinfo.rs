@@ -272,7 +272,9 @@ fn same_objects(b: &Bookinfo) -> Result<Outcome> {
     let ours = named(&b.sandbox.meshctl(&["manifest", "generate", "--set", "profile=demo"])?.ok()?)?;
     let deploy = judge::workspace().join("deploy");
     let mut plain = named(&std::fs::read_to_string(deploy.join("manifests/istio-demo.yaml"))?)?;
-    plain.extend(named(&std::fs::read_to_string(deploy.join("crds/istio.yaml"))?)?);
+    for crds in ["crds/istio.yaml", "crds/old.yaml"] {
+        plain.extend(named(&std::fs::read_to_string(deploy.join(crds))?)?);
+    }
     ensure!(ours == plain, "deploy/manifests/istio-demo.yaml differs from `meshctl manifest generate`");
     let Some(helm) = judge::program("helm") else {
         return Ok(Outcome::NotRun("helm is not installed".to_owned()));
