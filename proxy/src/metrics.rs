@@ -10,6 +10,7 @@ pub(crate) mod proxy;
 
 use std::{
     cell::RefCell,
+    hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -69,10 +70,99 @@ pub(crate) struct Connections {
     pub(crate) received: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Registry {
-    requests: HashMap<RequestKey, Arc<Requests>>,
-    connections: HashMap<ConnectionKey, Arc<Connections>>,
+/// Labels as numbers: what a series is found by.
+pub(crate) trait Key: Copy + Eq + Hash {
+    /// What is counted under such labels.
+    type Series: Default;
+
+    /// The same labels without what has no bound, for what finds no room for a series of its own.
+    fn shared(self) -> Self;
+
+    /// Empty counters under these labels, in Prometheus' form.
+    fn series(self, metrics: &Metrics) -> Self::Series;
+
+    /// Those of this kind.
+    fn of(metrics: &Metrics) -> &Registry<Self>;
+}
+
+impl Key for RequestKey {
+    type Series = Requests;
+
+    fn shared(self) -> Self {
+        Self { source: PartyId(0), destination: PartyId(0), service: ServiceId(0), ..self }
+    }
+
+    fn series(self, metrics: &Metrics) -> Requests {
+        let mut labels = metrics.ends(self.reporter, self.source, self.destination, self.service);
+        label(&mut labels, "request_protocol", self.protocol.name());
+        label(&mut labels, "response_code", &self.code.to_string());
+        label(&mut labels, "grpc_response_status", &self.grpc.map(|g| g.to_string()).unwrap_or_default());
+        label(&mut labels, "response_flags", &self.flags.to_string());
+        label(&mut labels, "connection_security_policy", self.security.name());
+        Requests { labels, ..Requests::default() }
+    }
+
+    fn of(metrics: &Metrics) -> &Registry<Self> {
+        &metrics.requests
+    }
+}
+
+impl Key for ConnectionKey {
+    type Series = Connections;
+
+    fn shared(self) -> Self {
+        Self { source: PartyId(0), destination: PartyId(0), service: ServiceId(0), ..self }
+    }
+
+    fn series(self, metrics: &Metrics) -> Connections {
+        let mut labels = metrics.ends(self.reporter, self.source, self.destination, self.service);
+        label(&mut labels, "request_protocol", "tcp");
+        label(&mut labels, "response_flags", &self.flags.to_string());
+        label(&mut labels, "connection_security_policy", self.security.name());
+        Connections { labels, ..Connections::default() }
+    }
+
+    fn of(metrics: &Metrics) -> &Registry<Self> {
+        &metrics.connections
+    }
+}
+
+/// All series under one kind of labels.
+#[derive(Debug)]
+pub(crate) struct Registry<K: Key>(Mutex<HashMap<K, Arc<K::Series>>>);
+
+impl<K: Key> Default for Registry<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Key> Registry<K> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<K::Series>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The series of these labels, or where there is no room for one more, that of the labels it shares.
+    fn series(&self, key: K, metrics: &Metrics) -> Arc<K::Series> {
+        let mut all = self.lock();
+        if let Some(found) = all.get(&key) {
+            return Arc::clone(found);
+        }
+        let key = if all.len() < SERIES_MAX {
+            key
+        } else {
+            metrics.overflow.fetch_add(1, Relaxed);
+            key.shared()
+        };
+        Arc::clone(all.entry(key).or_insert_with(|| Arc::new(key.series(metrics))))
+    }
+
+    /// All series, by their labels.
+    fn sorted(&self, labels: impl Fn(&K::Series) -> &str) -> Vec<Arc<K::Series>> {
+        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        all.sort_by(|a, b| labels(a).cmp(labels(b)));
+        all
+    }
 }
 
 /// A metric, and where a series has it.
@@ -83,16 +173,13 @@ type Named<S, M> = (&'static str, fn(&S) -> &M);
 pub(crate) struct Metrics {
     parties: Interned<Party>,
     services: Interned<Service>,
-    registry: Mutex<Registry>,
+    requests: Registry<RequestKey>,
+    connections: Registry<ConnectionKey>,
     /// Requests and connections that found no room for a series of their own.
     pub(crate) overflow: AtomicU64,
 }
 
 impl Metrics {
-    fn lock(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The number of a workload.
     pub(crate) fn party(&self, party: &Party) -> PartyId {
         PartyId(self.parties.number(party))
@@ -103,68 +190,20 @@ impl Metrics {
         ServiceId(self.services.number(service))
     }
 
-    fn request_series(&self, key: RequestKey) -> Arc<Requests> {
-        let mut registry = self.lock();
-        if let Some(found) = registry.requests.get(&key) {
-            return Arc::clone(found);
-        }
-        let key = if registry.requests.len() < SERIES_MAX {
-            key
-        } else {
-            self.overflow.fetch_add(1, Relaxed);
-            RequestKey { source: PartyId(0), destination: PartyId(0), service: ServiceId(0), ..key }
-        };
-        let labels = || {
-            let mut text = String::new();
-            label(&mut text, "reporter", key.reporter.name());
-            self.parties.get(key.source.0).write(&mut text, "source");
-            self.parties.get(key.destination.0).write(&mut text, "destination");
-            self.services.get(key.service.0).write(&mut text);
-            label(&mut text, "request_protocol", key.protocol.name());
-            label(&mut text, "response_code", &key.code.to_string());
-            label(&mut text, "grpc_response_status", &key.grpc.map(|g| g.to_string()).unwrap_or_default());
-            label(&mut text, "response_flags", &key.flags.to_string());
-            label(&mut text, "connection_security_policy", key.security.name());
-            text
-        };
-        let series = || Arc::new(Requests { labels: labels(), ..Requests::default() });
-        Arc::clone(registry.requests.entry(key).or_insert_with(series))
-    }
-
-    fn connection_series(&self, key: ConnectionKey) -> Arc<Connections> {
-        let mut registry = self.lock();
-        if let Some(found) = registry.connections.get(&key) {
-            return Arc::clone(found);
-        }
-        let key = if registry.connections.len() < SERIES_MAX {
-            key
-        } else {
-            self.overflow.fetch_add(1, Relaxed);
-            ConnectionKey { source: PartyId(0), destination: PartyId(0), service: ServiceId(0), ..key }
-        };
-        let labels = || {
-            let mut text = String::new();
-            label(&mut text, "reporter", key.reporter.name());
-            self.parties.get(key.source.0).write(&mut text, "source");
-            self.parties.get(key.destination.0).write(&mut text, "destination");
-            self.services.get(key.service.0).write(&mut text);
-            label(&mut text, "request_protocol", "tcp");
-            label(&mut text, "response_flags", &key.flags.to_string());
-            label(&mut text, "connection_security_policy", key.security.name());
-            text
-        };
-        let series = || Arc::new(Connections { labels: labels(), ..Connections::default() });
-        Arc::clone(registry.connections.entry(key).or_insert_with(series))
+    /// The labels of who speaks with whom.
+    fn ends(&self, reporter: Reporter, source: PartyId, destination: PartyId, service: ServiceId) -> String {
+        let mut text = String::new();
+        label(&mut text, "reporter", reporter.name());
+        self.parties.get(source.0).write(&mut text, "source");
+        self.parties.get(destination.0).write(&mut text, "destination");
+        self.services.get(service.0).write(&mut text);
+        text
     }
 
     /// Prints all series in Prometheus' text format.
     pub(crate) fn print(&self, out: &mut String) {
-        let (mut requests, mut connections): (Vec<_>, Vec<_>) = {
-            let registry = self.lock();
-            (registry.requests.values().cloned().collect(), registry.connections.values().cloned().collect())
-        };
-        requests.sort_by(|a, b| a.labels.cmp(&b.labels));
-        connections.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let requests = self.requests.sorted(|series| &series.labels);
+        let connections = self.connections.sorted(|series| &series.labels);
         if !requests.is_empty() {
             out.push_str("# TYPE istio_requests_total counter\n");
             for series in &requests {
@@ -199,17 +238,41 @@ impl Metrics {
     }
 }
 
+/// One worker's way to the counters of one kind.
+#[derive(Debug)]
+struct Known<K: Key>(RefCell<HashMap<K, Arc<K::Series>>>);
+
+impl<K: Key> Default for Known<K> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<K: Key> Known<K> {
+    fn count(&self, key: K, metrics: &Metrics, count: impl FnOnce(&K::Series)) {
+        if let Some(series) = self.0.borrow().get(&key) {
+            return count(series);
+        }
+        let series = K::of(metrics).series(key, metrics);
+        count(&series);
+        let mut known = self.0.borrow_mut();
+        if known.len() < SERIES_MAX {
+            known.insert(key, series);
+        }
+    }
+}
+
 /// One worker's way to the counters.
 #[derive(Debug)]
 pub(crate) struct Shard {
     metrics: Arc<Metrics>,
-    requests: RefCell<HashMap<RequestKey, Arc<Requests>>>,
-    connections: RefCell<HashMap<ConnectionKey, Arc<Connections>>>,
+    requests: Known<RequestKey>,
+    connections: Known<ConnectionKey>,
 }
 
 impl Shard {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, requests: RefCell::default(), connections: RefCell::default() }
+        Self { metrics, requests: Known::default(), connections: Known::default() }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -218,28 +281,12 @@ impl Shard {
 
     /// Counts with the series of these labels.
     pub(crate) fn request(&self, key: RequestKey, count: impl FnOnce(&Requests)) {
-        if let Some(series) = self.requests.borrow().get(&key) {
-            return count(series);
-        }
-        let series = self.metrics.request_series(key);
-        count(&series);
-        let mut cache = self.requests.borrow_mut();
-        if cache.len() < SERIES_MAX {
-            cache.insert(key, series);
-        }
+        self.requests.count(key, &self.metrics, count);
     }
 
     /// Counts with the series of these labels.
     pub(crate) fn connection(&self, key: ConnectionKey, count: impl FnOnce(&Connections)) {
-        if let Some(series) = self.connections.borrow().get(&key) {
-            return count(series);
-        }
-        let series = self.metrics.connection_series(key);
-        count(&series);
-        let mut cache = self.connections.borrow_mut();
-        if cache.len() < SERIES_MAX {
-            cache.insert(key, series);
-        }
+        self.connections.count(key, &self.metrics, count);
     }
 }
 
