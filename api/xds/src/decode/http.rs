@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use api::spec::{
-    AccessLog, Authorization, ClientCertHeader, Codec, HeaderChanges, HttpServer, Network, PathNormalization,
-    RoutesRef, TcpServer, WeightedCluster,
+    ACCESS_LOG_FIELDS, ACCESS_LOG_LINE, AccessLog, Authorization, ClientCertHeader, Codec, HeaderChanges, HttpServer,
+    Network, PathNormalization, RoutesRef, TcpServer, WeightedCluster,
 };
 use envoy_types::pb::{
     envoy::{
@@ -370,13 +370,13 @@ fn formatted(input: &In<'_>, path: &str, file: String, format: Option<Format>) -
             (Some(String::from_utf8(bytes).map_err(|_| input.invalid(path, "the format is not UTF-8"))?), false)
         }
         Some(Format::JsonFormat(fields)) => {
-            let ours = fields.fields.len() == names::LOG_FIELDS.len()
-                && names::LOG_FIELDS.iter().all(|(name, operator)| read::text(&fields, name) == Some(operator));
+            let ours = fields.fields.len() == ACCESS_LOG_FIELDS.len()
+                && ACCESS_LOG_FIELDS.iter().all(|(name, operator)| read::text(&fields, name) == Some(operator));
             let text = serde_json::Value::Object(object(&fields, 0)).to_string();
             ((!ours).then_some(text), true)
         }
     };
-    Ok(AccessLog { path: file, format: format.filter(|text| text != names::LOG_LINE), json })
+    Ok(AccessLog { path: file, format: format.filter(|text| text != ACCESS_LOG_LINE), json })
 }
 
 /// Keys in order, so that equal formats read equal.

@@ -5,8 +5,8 @@
 //! Never here: how a request is served. Called by `listener`.
 
 use api::spec::{
-    AccessLog, ClientCertHeader, Codec, HeaderChanges, HttpServer, PathNormalization, RoutesRef, TcpServer,
-    WeightedCluster,
+    ACCESS_LOG_FIELDS, ACCESS_LOG_LINE, AccessLog, ClientCertHeader, Codec, HeaderChanges, HttpServer,
+    PathNormalization, RoutesRef, TcpServer, WeightedCluster,
 };
 use envoy_types::pb::{
     envoy::{
@@ -149,10 +149,10 @@ fn logger(out: Out<'_>, path: &str, log: &AccessLog) -> Result<accesslog::Access
     let AccessLog { path: file, format, json } = log;
     let text = |text: &str| Format::TextFormatSource(wire::inline(text.to_owned()));
     let format = match (format, json) {
-        (None, false) => text(names::LOG_LINE),
+        (None, false) => text(ACCESS_LOG_LINE),
         (Some(format), false) => text(format),
         (None, true) => {
-            Format::JsonFormat(wire::object(names::LOG_FIELDS.map(|(name, operator)| (name, wire::text(operator)))))
+            Format::JsonFormat(wire::object(ACCESS_LOG_FIELDS.map(|(name, operator)| (name, wire::text(operator)))))
         }
         (Some(format), true) => match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(format) {
             Ok(fields) => Format::JsonFormat(protobuf::Struct {
