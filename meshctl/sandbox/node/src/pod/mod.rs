@@ -4,6 +4,7 @@
 
 mod attend;
 pub(crate) mod backoff;
+mod begin;
 pub(crate) mod board;
 pub(crate) mod container;
 pub(crate) mod env;
