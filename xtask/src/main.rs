@@ -1,8 +1,9 @@
-//! Every developer command: `cargo xtask ci|test|demo|gen|tidy|bless|release-tree`.
+//! Every developer command: `cargo xtask ci|test|demo|bench|gen|tidy|bless|release-tree`.
 //!
 //! Depends on no other package here, so that it starts fast; it runs the others by cargo.
 //! Never here: what a command of `meshctl` does. Called by people and by `.ci/run`.
 
+mod bench;
 mod ci;
 mod demo;
 mod generate;
@@ -19,6 +20,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   demo           build, start the sandbox, install the mesh, deploy Bookinfo, wait, print the URL
   demo down      stop that sandbox and remove its state
+  bench [OPTIONS]      the data plane beside Envoy, HAProxy and nginx
+  bench xds [OPTIONS]  the control plane under many streams
   test           everything this repository checks, but for format and lints
   ci             fmt, clippy, deny, gen --check, tidy, and then test
   gen [--check]  write (or compare) what is generated: CRDs, manifests, chart
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         ["test", filter @ ..] => test::run(filter),
         ["demo"] => demo::up(),
         ["demo", "down"] => demo::down(),
+        ["bench", args @ ..] => bench::run(args),
         ["gen"] => generate::run(generate::Mode::Write),
         ["gen", "--check"] => generate::run(generate::Mode::Check),
         ["tidy"] => tidy::run(),
