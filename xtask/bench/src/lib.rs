@@ -1,3 +1,7 @@
-//! What both benches share: process measurements and the shape of what they print.
+//! What benches are made of: process measurements, load clients, peers' configurations and the bare floor.
 //!
-//! Never here: what is measured. Used by `bench-data` and `bench-xds`.
+//! Never here: an assertion about speed. Used by the programs in `bin`, which `cargo xtask bench` runs.
+
+pub mod data;
+pub mod floor;
+pub mod process;

@@ -1,5 +1,8 @@
-//! Begun by `cargo xtask bench`.
+//! Measures the data plane side by side with others.
 //!
-//! Never here: an assertion about speed.
+//! Never here: an assertion about speed. Begun by `cargo xtask bench`.
 
-fn main() {}
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    bench::data::run(&args)
+}
