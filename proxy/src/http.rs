@@ -9,6 +9,7 @@ pub(crate) mod body;
 pub(crate) mod codec;
 pub(crate) mod fault;
 pub(crate) mod gate;
+pub(crate) mod h2;
 pub(crate) mod headers;
 pub(crate) mod mirror;
 pub(crate) mod reply;

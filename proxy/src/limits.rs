@@ -9,26 +9,93 @@ const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Request head on HTTP/1; over: 431.
-pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Header lines of a request or reply on HTTP/1; over: 431, 502.
+/// Request head: target, names and values of all header lines; over: 431.
+pub(crate) const HEAD_BYTES_MAX: usize = 60 * 1024;
+/// Header lines of a request or reply; over: 431, 502.
 pub(crate) const HEADERS_MAX: usize = 100;
-/// Request head on HTTP/2, decoded; over: the stream is reset.
-pub(crate) const H2_HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
-/// Streams of one downstream HTTP/2 connection at once; over: refused by the codec.
+/// Request target; over: 414.
+pub(crate) const TARGET_BYTES_MAX: usize = 32 * 1024;
+/// Head of a message on HTTP/2, decoded, as SETTINGS_MAX_HEADER_LIST_SIZE counts; over: 431, four times as much: GOAWAY.
+pub(crate) const H2_HEADER_LIST_BYTES_MAX: u32 = 60 * 1024;
+/// Header block on HTTP/2 as it comes, in all its frames; over: GOAWAY, `header_block_bytes`.
+pub(crate) const H2_BLOCK_BYTES_MAX: u32 = 128 * 1024;
+/// Fields of a header block on HTTP/2, before anything is decoded; over: GOAWAY, `header_fields`. Up to here the answer is
+/// 431.
+pub(crate) const H2_FIELDS_MAX: u32 = 400;
+/// CONTINUATION frames of a header block; over: GOAWAY, `continuations` (the codec may end it earlier).
+pub(crate) const H2_CONTINUATIONS_MAX: u32 = 100;
+/// Entries of one SETTINGS frame; over: GOAWAY, `settings`.
+pub(crate) const H2_SETTINGS_MAX: u32 = 32;
+/// Streams of one HTTP/2 connection at once; over: refused by the codec.
 pub(crate) const H2_STREAMS_MAX: u32 = 1024;
-/// HTTP/2 window of a stream, both sides of the proxy.
-pub(crate) const H2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// HTTP/2 window of a connection, both sides of the proxy.
-pub(crate) const H2_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// Largest HTTP/2 frame taken.
-pub(crate) const H2_FRAME_BYTES: u32 = 64 * 1024;
 /// Bytes of one HTTP/2 stream waiting to be written.
 pub(crate) const H2_SEND_BUFFER_BYTES: usize = 1024 * 1024;
-/// From connection (or previous request) to a whole request head on HTTP/1; over: closed.
-pub(crate) const HEAD_TIMEOUT: Duration = secs(60);
+/// Streams of a connection that ended by an error of the codec's; over: GOAWAY by the codec.
+pub(crate) const H2_ERROR_RESETS_MAX: usize = 100;
+/// What a stream that breaks a rule costs of the glitch budget; other glitches cost 1.
+pub(crate) const GLITCH_STREAM_ERROR: u32 = 10;
+/// A stream that is given up sooner was never meant.
+pub(crate) const EARLY_RESET: Duration = secs(1);
+/// Pause between looks at an HTTP/2 connection's clock.
+pub(crate) const H2_LOOK: Duration = secs(5);
+/// A peer that takes nothing of what it asked for; over: GOAWAY, `stalled`.
+pub(crate) const FLUSH_TIMEOUT: Duration = secs(60);
+/// How long, and how many bytes, a peer that was told to leave is still listened to, so that it can read why.
+pub(crate) const FAREWELL_TIMEOUT: Duration = secs(1);
+pub(crate) const FAREWELL_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What an HTTP/2 peer may do that is legal and of no use; over: GOAWAY and a counter of that name.
+#[derive(Debug)]
+pub(crate) struct H2Budget {
+    /// Glitches at once, and how many wear off in a second: `glitches`.
+    pub(crate) glitches: (u32, u32),
+    /// Streams given up at once, and how many more in a second: `resets`.
+    pub(crate) resets: (u32, u32),
+    /// After so many streams most must not have been given up early: `early_resets`.
+    pub(crate) early_resets_after: Option<u64>,
+}
+
+/// A peer that nobody vouches for.
+pub(crate) static H2_STRANGER: H2Budget =
+    H2Budget { glitches: (1_000, 100), resets: (200, 33), early_resets_after: Some(100) };
+/// A proven member of the mesh, whose connection carries the requests, and the change of mind, of many clients.
+pub(crate) static H2_MEMBER: H2Budget =
+    H2Budget { glitches: (10_000, 1_000), resets: (20_000, 10_000), early_resets_after: None };
+
+/// Room that an HTTP/2 connection gets: bytes that may wait in us, and streams.
+#[derive(Debug)]
+pub(crate) struct H2Room {
+    /// Window of a stream.
+    pub(crate) stream_bytes: u32,
+    /// Window of a connection.
+    pub(crate) connection_bytes: u32,
+    /// Largest frame taken.
+    pub(crate) frame_bytes: u32,
+    /// Streams at once.
+    pub(crate) streams: u32,
+}
+
+const KIB: u32 = 1024;
+/// A client from outside.
+pub(crate) static H2_EDGE: H2Room =
+    H2Room { stream_bytes: 64 * KIB, connection_bytes: 1024 * KIB, frame_bytes: 16 * KIB, streams: 100 };
+/// A client beside us, or one that nobody vouches for.
+pub(crate) static H2_NEAR: H2Room =
+    H2Room { stream_bytes: 256 * KIB, connection_bytes: 1024 * KIB, frame_bytes: 16 * KIB, streams: H2_STREAMS_MAX };
+/// Another proxy of the mesh, and upstreams.
+pub(crate) static H2_MESH: H2Room = H2Room {
+    stream_bytes: 1024 * KIB,
+    connection_bytes: 16 * 1024 * KIB,
+    frame_bytes: 64 * KIB,
+    streams: H2_STREAMS_MAX,
+};
+
+/// From connection (or previous request) to a whole request head; over: closed, on HTTP/2 with GOAWAY, `late`.
+pub(crate) const HEAD_TIMEOUT: Duration = secs(10);
+/// A connection that has not said a byte, where the listener waits without limit for one; over: closed.
+pub(crate) const SILENCE_MAX: Duration = secs(3600);
 /// TLS handshakes, both sides; over: closed, or `upstream connect error`.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = secs(15);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = secs(10);
 /// Bytes looked at to tell the protocol; a ClientHello that is longer is taken as it stands.
 pub(crate) const SNIFF_BYTES_MAX: usize = 16 * 1024;
 /// Pause after an accept that failed (file descriptors used up), so that the loop does not spin.
@@ -44,7 +111,7 @@ pub(crate) const IDLE_SWEEP: Duration = secs(5);
 /// Unused HTTP/1 upstream connections live no longer than this, whatever the cluster says: below the 75 s after which
 /// common servers close theirs.
 pub(crate) const IDLE_H1_MAX: Duration = secs(60);
-/// HTTP/2 keep-alive pings towards upstreams: pause, and patience for the answer.
+/// HTTP/2 keep-alive pings, both sides: pause, and patience for the answer; over: closed.
 pub(crate) const H2_PING: (Duration, Duration) = (secs(30), secs(10));
 /// Tries that find a dead pooled connection and go on without counting as a retry.
 pub(crate) const STALE_TRIES_MAX: u32 = 3;
@@ -52,6 +119,22 @@ pub(crate) const STALE_TRIES_MAX: u32 = 3;
 pub(crate) const SCRAPE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A scrape of the application's metrics; over: left out.
 pub(crate) const SCRAPE_TIMEOUT: Duration = secs(5);
+/// Memory used, in percent of the limit, at which steps are taken: idle connections end soon; connections end after the
+/// request under way; requests are refused (503 `overload`); connections are closed.
+pub(crate) const OVERLOAD_STEPS: [u64; 4] = [85, 92, 95, 98];
+/// So many percent below it a step is taken back.
+pub(crate) const OVERLOAD_BACK: u64 = 2;
+/// Pause between looks at memory.
+pub(crate) const OVERLOAD_LOOK: Duration = Duration::from_millis(250);
+/// Looks between which free memory is given back, and the limit read again.
+pub(crate) const OVERLOAD_SHRINK_EVERY: u32 = 40;
+/// Idle connections live no longer than this where memory is short.
+pub(crate) const OVERLOAD_IDLE: Duration = secs(10);
+/// Connections that are taken, in percent of the files that may be open; over: closed, `downstream_cx_overflow`. Each may
+/// need another one upstream, and the pages that show it need a few.
+pub(crate) const CONNECTIONS_SHARE: u64 = 40;
+/// What a client is told to wait when memory is short.
+pub(crate) const OVERLOAD_RETRY: Duration = secs(1);
 /// Distinct label sets of one metric; over: counted under the labels of the overflow series.
 pub(crate) const SERIES_MAX: usize = 20_000;
 /// Pauses between attempts to reach pilot: first and longest.
@@ -59,6 +142,10 @@ pub(crate) const XDS_BACKOFF: (Duration, Duration) = (Duration::from_millis(100)
 /// How long names of DNS clusters are kept after a failed look-up.
 pub(crate) const DNS_STALE: Duration = secs(600);
 
-const _: () = assert!(H2_STREAM_WINDOW_BYTES < H2_CONNECTION_WINDOW_BYTES);
-const _: () = assert!(H2_FRAME_BYTES < H2_STREAM_WINDOW_BYTES);
-const _: () = assert!(HEAD_BYTES_MAX >= 8 * 1024, "hyper's own minimum");
+const _: () =
+    assert!(H2_NEAR.stream_bytes < H2_NEAR.connection_bytes && H2_MESH.stream_bytes < H2_MESH.connection_bytes);
+const _: () = assert!(H2_MESH.frame_bytes < H2_MESH.stream_bytes && H2_EDGE.frame_bytes < H2_EDGE.stream_bytes);
+const _: () = assert!(H2_HEADER_LIST_BYTES_MAX < H2_BLOCK_BYTES_MAX);
+const _: () = assert!(HEADERS_MAX < H2_FIELDS_MAX as usize);
+const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(CONNECTIONS_SHARE < 50);

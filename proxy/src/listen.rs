@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     limits::{ACCEPT_PAUSE, LISTEN_BACKLOG},
+    overload::Full,
     table::{Fault, Tables},
     worker::{Phase, Worker},
 };
@@ -168,5 +169,11 @@ async fn accept(worker: Rc<Worker>, opened: Opened) {
 }
 
 fn begin(worker: &Rc<Worker>, name: &Arc<str>, stream: tokio::net::TcpStream, remote: SocketAddr) {
+    let stats = &worker.shared.stats;
+    match worker.shared.overload.room(stats.downstream_connections.get()) {
+        Ok(()) => {}
+        Err(Full::Connections) => return stats.connections_overflow.add(1),
+        Err(Full::Memory) => return stats.connections_shed.add(1),
+    }
     worker.spawn(serve::serve(Rc::clone(worker), Arc::clone(name), stream, remote));
 }

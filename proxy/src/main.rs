@@ -15,6 +15,7 @@ mod io;
 mod limits;
 mod listen;
 mod metrics;
+mod overload;
 mod peers;
 mod pod;
 mod request;

@@ -33,6 +33,7 @@ use crate::{
     identity,
     listen::{self, Opened, Sockets},
     metrics::{Metrics, proxy::ProxyStats},
+    overload::{self, Overload, system},
     peers, pod,
     table::{Builder, Tables, secrets::SecretStore},
     upstream::{live::Live, pool},
@@ -120,6 +121,7 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
         identity: own_identity.clone(),
         own,
         phase: watch::Sender::new(Phase::Serving),
+        overload: Overload::new(system::connections_max()),
         epoch: tokio::time::Instant::now(),
     });
     let (workers, senders) = start_workers(config.workers, &shared)?;
@@ -151,6 +153,10 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
             }
         };
         ended.run_until_cancelled(sweep).await;
+    });
+    let (watching, ended) = (overload::watch(Arc::clone(&shared), system::System::default()), done.clone());
+    tasks.spawn(async move {
+        ended.run_until_cancelled(watching).await;
     });
     tracing::info!(node = node.id, workers = config.workers, "started");
 

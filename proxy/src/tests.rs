@@ -3,7 +3,9 @@
 //! Each test says what is configured in a few words, sends bytes, and looks at the bytes that come back; ports are the
 //! system's choice, nothing waits for luck. Never here: namespaces, pilot or citadel (`xtask/e2e` has them).
 
+mod door;
 mod exchange;
+pub(crate) mod h2;
 mod mesh;
 mod spec;
 
@@ -23,6 +25,7 @@ use crate::{
     access::writer::Writer,
     listen::serve,
     metrics::{Metrics, Party, proxy::ProxyStats},
+    overload::Overload,
     table::{Builder, Fault, Resolved, Tables, secrets::SecretStore},
     upstream::live::Live,
     worker::{Own, Phase, Shared, Worker},
@@ -56,6 +59,7 @@ impl Proxy {
                 metadata: HeaderValue::from_static(""),
             },
             phase: watch::Sender::new(Phase::Serving),
+            overload: Overload::new(u64::MAX),
             epoch: tokio::time::Instant::now(),
         });
         let builder = Builder { identity, metrics, live: Arc::new(Live::default()), secrets: SecretStore::default() };

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     access::{Lines, writer::Writer},
     metrics::{Metrics, PartyId, Shard, proxy::ProxyStats},
+    overload::Overload,
     peers::Peers,
     table::Tables,
     upstream::pool::Pools,
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) own: Own,
     pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) overload: Overload,
     /// Zero of the times that shared atomics hold.
     pub(crate) epoch: tokio::time::Instant,
 }

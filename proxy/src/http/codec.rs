@@ -5,6 +5,7 @@
 
 use std::{convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
+use api::spec::Direction;
 use http::Request;
 use hyper::{
     body::Incoming,
@@ -12,15 +13,23 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::{Conn, handle};
+use super::{
+    Conn,
+    h2::{
+        guard::Guard,
+        meter::{Look, Meter, Side},
+    },
+    handle,
+};
 use crate::{
     io::Io,
     limits::{
-        H2_CONNECTION_WINDOW_BYTES, H2_FRAME_BYTES, H2_HEADER_LIST_BYTES_MAX, H2_SEND_BUFFER_BYTES,
-        H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
+        H2_EDGE, H2_ERROR_RESETS_MAX, H2_HEADER_LIST_BYTES_MAX, H2_LOOK, H2_MEMBER, H2_MESH, H2_NEAR, H2_PING,
+        H2_SEND_BUFFER_BYTES, H2_STRANGER, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
     },
+    overload::Step,
     worker::{Here, Phase},
 };
 
@@ -57,9 +66,22 @@ pub(crate) async fn serve_http1(conn: Rc<Conn>, io: Io, idle_timeout: Duration) 
     connection.await
 }
 
+/// Whether a connection was idle for as long as it may; `zero`: it may for ever.
+fn idled(timeout: Duration, time: Duration) -> bool {
+    !timeout.is_zero() && time >= timeout
+}
+
 /// Serves HTTP/2 until the connection ends.
 pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) -> Result<(), hyper::Error> {
-    let mut phase = conn.worker.shared.phase.subscribe();
+    let worker = Rc::clone(&conn.worker);
+    let overload = &worker.shared.overload;
+    let mut phase = worker.shared.phase.subscribe();
+    let (room, budget) = match (&conn.downstream.principal, conn.direction) {
+        (Some(_), Direction::Inbound) => (&H2_MESH, &H2_MEMBER),
+        (_, Direction::Gateway) => (&H2_EDGE, &H2_STRANGER),
+        (_, Direction::Inbound | Direction::Outbound) => (&H2_NEAR, &H2_STRANGER),
+    };
+    let (guard, guarded) = Guard::new(io, Meter::new(Side::Server, budget, Instant::now()));
     let service = service_fn(move |request: Request<Incoming>| {
         let conn = Rc::clone(&conn);
         async move { Ok::<_, Infallible>(handle(conn, request).await) }
@@ -67,24 +89,36 @@ pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) 
     let mut builder = http2::Builder::new(Here);
     builder
         .timer(TokioTimer::new())
-        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-        .max_frame_size(H2_FRAME_BYTES)
-        .max_concurrent_streams(H2_STREAMS_MAX)
+        .initial_stream_window_size(room.stream_bytes)
+        .initial_connection_window_size(room.connection_bytes)
+        .max_frame_size(room.frame_bytes)
+        .max_concurrent_streams(room.streams)
         .max_header_list_size(H2_HEADER_LIST_BYTES_MAX)
-        .max_send_buf_size(H2_SEND_BUFFER_BYTES);
-    if !idle_timeout.is_zero() {
-        builder
-            .keep_alive_interval(idle_timeout.min(Duration::from_secs(60)))
-            .keep_alive_timeout(Duration::from_secs(20));
-    }
+        .max_local_error_reset_streams(H2_ERROR_RESETS_MAX)
+        .max_send_buf_size(H2_SEND_BUFFER_BYTES)
+        .keep_alive_interval(H2_PING.0)
+        .keep_alive_timeout(H2_PING.1);
     // GOAWAY: the peer opens its next stream on a new connection, those under way end. A connection that was made while
     // draining serves until the end: the peer had nowhere else to go.
     let until = if *phase.borrow() == Phase::Serving { Phase::Draining } else { Phase::Closing };
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = ending(&mut phase, until) => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+    let ended = {
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), service));
+        let mut looks = tokio::time::interval(H2_LOOK);
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                () = ending(&mut phase, until), if !leaving => leaving = true,
+                _ = looks.tick() => match guard.look() {
+                    Look::Over(_) => break Ok(()),
+                    Look::Busy | Look::Idle(_) if overload.step() >= Step::Parting => leaving = true,
+                    Look::Idle(time) if idled(overload.idle(idle_timeout), time) => leaving = true,
+                    Look::Busy | Look::Idle(_) => continue,
+                },
+            }
+            connection.as_mut().graceful_shutdown();
+        }
+    };
+    guard.farewell(ended.as_ref().copied(), &worker.shared.stats, "downstream").await;
+    ended
 }

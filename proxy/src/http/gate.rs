@@ -4,29 +4,31 @@
 //! clients may not claim is removed at the edge.
 //! Never here: policy. Called first by `http::handle`.
 
+pub(crate) mod refusal;
+mod trust;
+
 use api::{
     head::{Head, Scheme, Target},
-    spec::{ClientCertHeader, Direction, HttpServer},
+    spec::HttpServer,
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
-    header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
 };
 
 use super::{
     Conn,
-    headers::{
-        ATTEMPT_COUNT, CLIENT_CERT, EDGE_ONLY, EXTERNAL_ADDRESS, FORWARDED_FOR, FORWARDED_PROTO, INTERNAL, KEEP_ALIVE,
-        NOT_DELIVERED, PROXY_CONNECTION, REQUEST_ID,
-    },
+    headers::{KEEP_ALIVE, PROXY_CONNECTION},
     reply::Failure,
 };
 use crate::{
     access::{Asked as Kept, Record, line},
-    metrics::{PartyId, Protocol},
-    peers,
+    limits::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX},
+    metrics::Protocol,
+    overload::Step,
 };
+use refusal::Refusal;
 
 /// What the steps need to know of a request besides its head.
 #[derive(Debug, Clone)]
@@ -53,40 +55,19 @@ pub(super) fn admit(
     parts: &mut Parts,
     record: &mut Record,
 ) -> Result<Asked, Failure> {
-    let worker = &conn.worker;
-    if parts.method == Method::CONNECT {
-        return Err(Failure::NotOffered);
-    }
-    one_authority(parts)?;
-    let upgrade = hop_by_hop(server, parts)?;
-    let headers = &mut parts.headers;
-    headers.remove(NOT_DELIVERED);
-    if conn.direction == Direction::Inbound {
-        let principal = conn.downstream.principal.as_ref();
-        record.source = worker.peers.read(headers, principal, worker.shard.metrics());
+    let admitted = if conn.worker.shared.overload.step() >= Step::Refusing {
+        conn.worker.shared.stats.requests_shed.add(1);
+        Err(Refusal::Overload.into())
     } else {
-        headers.remove(peers::METADATA);
-        headers.remove(peers::METADATA_ID);
+        check(server, parts)
+    };
+    if admitted.is_err() {
+        // The line that says why is the only trace of it.
+        keep_for_log(parts, record);
     }
-    if record.source == PartyId::default() && conn.direction != Direction::Inbound {
-        record.source = worker.shared.own.party;
-    }
-    if server.edge {
-        for name in &EDGE_ONLY {
-            headers.remove(name);
-        }
-        from_outside(conn, headers);
-    }
-    let proto = if conn.downstream.tls { "https" } else { "http" };
-    if server.edge || !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
-    }
-    client_cert(conn, server, headers);
-    if !headers.contains_key(REQUEST_ID) {
-        headers.insert(REQUEST_ID, request_id(worker.roll(), worker.roll()));
-    }
-    headers.remove(ATTEMPT_COUNT);
-    if is_grpc(headers) {
+    let upgrade = admitted?;
+    trust::clean(conn, server, &mut parts.headers, record);
+    if is_grpc(&parts.headers) {
         record.protocol = Protocol::Grpc;
     }
     keep_for_log(parts, record);
@@ -94,28 +75,95 @@ pub(super) fn admit(
     Ok(Asked { version: parts.version, upgrade, idempotent })
 }
 
+/// What any two programs could read differently is refused; gives the upgrade that is wanted and offered.
+fn check(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderValue>, Failure> {
+    if parts.version < Version::HTTP_11 {
+        return Err(Refusal::Version.into());
+    }
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::Tunnel.into());
+    }
+    target(parts)?;
+    fields(server, parts)?;
+    one_authority(parts)?;
+    expectation(&mut parts.headers)?;
+    hop_by_hop(server, parts)
+}
+
+/// The target is a path, with scheme and host where the protocol or an absolute form has them.
+fn target(parts: &Parts) -> Result<(), Failure> {
+    let path = parts.uri.path_and_query();
+    if path.is_some_and(|path| path.as_str().len() > TARGET_BYTES_MAX) {
+        return Err(Refusal::TargetTooLong.into());
+    }
+    match parts.uri.scheme_str() {
+        Some(scheme) => Scheme::read(scheme).map(drop).map_err(Failure::from),
+        // A host alone, which only CONNECT may ask for.
+        None if parts.uri.authority().is_some() && parts.version != Version::HTTP_2 => Err(Refusal::Target.into()),
+        None => Ok(()),
+    }
+}
+
+/// Counts header lines, and makes their values what HTTP/1 would make them.
+fn fields(server: &HttpServer, parts: &mut Parts) -> Result<(), Failure> {
+    let headers = &mut parts.headers;
+    if headers.len() > HEADERS_MAX {
+        return Err(Refusal::HeadTooLarge.into());
+    }
+    let mut bytes = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    for (name, value) in headers.iter_mut() {
+        bytes += name.as_str().len() + value.len() + ": \r\n".len();
+        if server.edge {
+            trust::twin(name)?;
+        }
+        if parts.version == Version::HTTP_2 {
+            trim(value);
+        }
+    }
+    if bytes > HEAD_BYTES_MAX {
+        return Err(Refusal::HeadTooLarge.into());
+    }
+    // Two equal ones are one too many: the next program may add them up.
+    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Refusal::Length.into());
+    }
+    Ok(())
+}
+
+/// Blanks around a value are no part of it (RFC 9110, 5.5); HTTP/2's codec leaves them.
+fn trim(value: &mut HeaderValue) {
+    let bytes = value.as_bytes();
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if (blank(bytes.first()) || blank(bytes.last()))
+        && let Ok(trimmed) = HeaderValue::from_bytes(bytes.trim_ascii())
+    {
+        *value = trimmed;
+    }
+}
+
+/// Only `100-continue` may be expected; the codec answers it.
+fn expectation(headers: &mut HeaderMap) -> Result<(), Failure> {
+    match headers.remove(EXPECT) {
+        Some(other) if !other.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Refusal::Expectation.into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Makes `host` the one place where the authority is, whichever way it came.
 fn one_authority(parts: &mut Parts) -> Result<(), Failure> {
-    let bad = Failure::BadRequest("the request names more than one host");
     if parts.headers.get_all(HOST).iter().nth(1).is_some() {
-        return Err(bad);
+        return Err(Refusal::Hosts.into());
     }
-    if let Some(authority) = parts.uri.authority() {
+    let Some(authority) = parts.uri.authority() else { return Ok(()) };
+    let same = |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
+    match parts.headers.get(HOST) {
+        Some(host) if same(host) => return Ok(()),
         // HTTP/2's `:authority` must not differ from `host` (RFC 9113, 8.3.1); an absolute target replaces it.
-        if parts.version == Version::HTTP_2
-            && parts
-                .headers
-                .get(HOST)
-                .is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
-        {
-            return Err(bad);
-        }
-        if parts.headers.get(HOST).is_none_or(|host| host.as_bytes() != authority.as_str().as_bytes()) {
-            let value = HeaderValue::from_str(authority.as_str())
-                .map_err(|_| Failure::BadRequest("the host is not a DNS name or an address"))?;
-            parts.headers.insert(HOST, value);
-        }
+        Some(_) if parts.version == Version::HTTP_2 => return Err(Refusal::Hosts.into()),
+        Some(_) | None => {}
     }
+    let value = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Host)?;
+    parts.headers.insert(HOST, value);
     Ok(())
 }
 
@@ -125,7 +173,7 @@ fn hop_by_hop(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderVal
     let named = headers.remove(CONNECTION);
     let mut upgrading = false;
     if let Some(named) = &named {
-        let text = named.to_str().map_err(|_| Failure::BadRequest("the connection header is no text"))?;
+        let text = named.to_str().map_err(|_| Refusal::Connection)?;
         for token in text.split(',').map(str::trim).filter(|token| !token.is_empty()) {
             if token.eq_ignore_ascii_case("upgrade") {
                 upgrading = true;
@@ -136,7 +184,8 @@ fn hop_by_hop(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderVal
                 && name != HOST
                 && !name.as_str().starts_with("x-")
                 && name != http::header::AUTHORIZATION
-                && name != http::header::CONTENT_LENGTH
+                && name != CONTENT_LENGTH
+                && name != http::header::COOKIE
             {
                 headers.remove(name);
             }
@@ -145,7 +194,6 @@ fn hop_by_hop(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderVal
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
     headers.remove(TRANSFER_ENCODING);
-    headers.remove(EXPECT);
     if headers.get(TE).is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
         headers.remove(TE);
     }
@@ -156,58 +204,6 @@ fn hop_by_hop(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderVal
         Some(_) if !server.upgrades => Err(Failure::NotOffered),
         other => Ok(other),
     }
-}
-
-/// At the edge the peer's address is the client's.
-fn from_outside(conn: &Conn, headers: &mut HeaderMap) {
-    let address = conn.downstream.remote.ip();
-    let Ok(text) = HeaderValue::from_str(&address.to_string()) else { return };
-    let before = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok());
-    let chain = before.and_then(|before| HeaderValue::from_str(&format!("{before},{address}")).ok());
-    headers.insert(FORWARDED_FOR, chain.unwrap_or_else(|| text.clone()));
-    let internal = match address {
-        std::net::IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
-        std::net::IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
-    };
-    if internal {
-        headers.insert(INTERNAL, HeaderValue::from_static("true"));
-    } else {
-        headers.insert(EXTERNAL_ADDRESS, text);
-    }
-}
-
-fn client_cert(conn: &Conn, server: &HttpServer, headers: &mut HeaderMap) {
-    let own = conn.downstream.client_cert.as_ref();
-    match (server.client_cert, own) {
-        (ClientCertHeader::Forward, _) | (ClientCertHeader::AppendForward, None) => {}
-        (ClientCertHeader::Sanitize, _) | (ClientCertHeader::SanitizeSet, None) => {
-            headers.remove(CLIENT_CERT);
-        }
-        (ClientCertHeader::SanitizeSet, Some(own)) => {
-            headers.insert(CLIENT_CERT, own.clone());
-        }
-        (ClientCertHeader::AppendForward, Some(own)) => {
-            let joined = headers
-                .get(CLIENT_CERT)
-                .and_then(|before| HeaderValue::from_bytes(&[before.as_bytes(), b",", own.as_bytes()].concat()).ok());
-            headers.insert(CLIENT_CERT, joined.unwrap_or_else(|| own.clone()));
-        }
-    }
-}
-
-/// A random UUID (version 4).
-fn request_id(high: u64, low: u64) -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bits = (u128::from(high) << 64 | u128::from(low)) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
-    let mut text = [b'-'; 36];
-    let mut nibble = 32;
-    for (at, byte) in text.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            nibble -= 1;
-            *byte = HEX[usize::try_from(bits >> (nibble * 4) & 0xf).unwrap_or(0)];
-        }
-    }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("00000000-0000-4000-8000-000000000000"))
 }
 
 fn keep_for_log(parts: &Parts, record: &mut Record) {
@@ -228,7 +224,7 @@ pub(super) fn head<'p>(parts: &'p Parts, conn: &Conn, server: &HttpServer) -> Re
     let authority = parts.headers.get(HOST).map(HeaderValue::to_str);
     let authority = match authority {
         Some(Ok(authority)) => authority,
-        Some(Err(_)) => return Err(Failure::BadRequest("the host is not a DNS name or an address")),
+        Some(Err(_)) => return Err(Refusal::Host.into()),
         None => "",
     };
     let scheme = if conn.downstream.tls { Scheme::Https } else { Scheme::Http };
@@ -240,13 +236,6 @@ pub(super) fn head<'p>(parts: &'p Parts, conn: &Conn, server: &HttpServer) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_id_is_a_version_4_uuid() {
-        let id = request_id(u64::MAX, 0);
-        assert_eq!(id.to_str().unwrap(), "ffffffff-ffff-4fff-8000-000000000000");
-        assert_eq!(request_id(0, u64::MAX).to_str().unwrap(), "00000000-0000-4000-bfff-ffffffffffff");
-    }
 
     #[test]
     fn grpc_is_told_by_its_content_type() {

@@ -7,7 +7,7 @@ use api::{head::HeadError, spec::Direction};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_TYPE, SERVER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, SERVER, TRANSFER_ENCODING, UPGRADE},
 };
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -15,9 +15,13 @@ use tokio::time::Instant;
 use super::{
     Conn, View,
     body::Reply,
+    gate::refusal::Refusal,
     headers::{GRPC_MESSAGE, GRPC_STATUS, KEEP_ALIVE, NOT_DELIVERED, OVERLOADED, PROXY_CONNECTION, SERVICE_TIME},
 };
-use crate::{access::Record, metrics::Flags, peers, upstream::lease::Lease, worker::Phase};
+use crate::{
+    access::Record, limits::OVERLOAD_RETRY, metrics::Flags, overload::Step, peers, upstream::lease::Lease,
+    worker::Phase,
+};
 
 /// What the steps came to.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub(crate) enum Failure {
     Aborted(u16),
     #[error("a fault was injected")]
     AbortedGrpc(u32),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
     #[error("{0}")]
     BadRequest(&'static str),
     #[error("{0}")]
@@ -120,6 +126,10 @@ impl Failure {
             Self::Denied => tell(403, "RBAC: access denied", Flags::NONE, "rbac_access_denied_matched_policy[none]"),
             Self::Aborted(status) => tell(*status, "fault filter abort", Flags::FAULT_INJECTED, "fault_filter_abort"),
             Self::AbortedGrpc(_) => tell(200, "fault filter abort", Flags::FAULT_INJECTED, "fault_filter_abort"),
+            Self::Refused(refusal) => {
+                let flags = if *refusal == Refusal::Overload { Flags::NONE } else { Flags::BAD_REQUEST };
+                tell(refusal.status(), &refusal.to_string(), flags, refusal.details())
+            }
             Self::BadRequest(reason) => tell(400, reason, Flags::BAD_REQUEST, "request_refused"),
             Self::Head(error) => {
                 Told { status: 400, body: error.to_string(), flags: Flags::BAD_REQUEST, details: "request_refused" }
@@ -166,7 +176,10 @@ pub(super) fn from_failure(failure: &Failure, grpc: bool, conn: &Conn, mut recor
             headers.insert(NOT_DELIVERED, HeaderValue::from_static("1"));
         }
     }
-    if matches!(failure, Failure::Overflow) {
+    if matches!(failure, Failure::Refused(Refusal::Overload)) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(OVERLOAD_RETRY.as_secs()));
+    }
+    if matches!(failure, Failure::Overflow | Failure::Refused(Refusal::Overload)) {
         headers.insert(OVERLOADED, HeaderValue::from_static("true"));
     }
     if grpc || matches!(failure, Failure::AbortedGrpc(_)) {
@@ -235,7 +248,8 @@ pub(super) fn finish(conn: &Conn, view: &View, response: &mut Response<Reply>) {
         response.headers_mut().insert(SERVER, SERVER_NAME);
     }
     // HTTP/2 connections are told by the codec.
-    let leaving = !view.current || *conn.worker.shared.phase.borrow() != Phase::Serving;
+    let shared = &conn.worker.shared;
+    let leaving = !view.current || *shared.phase.borrow() != Phase::Serving || shared.overload.step() >= Step::Parting;
     if leaving && response.version() != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -264,5 +278,8 @@ mod tests {
         check(&Failure::Aborted(418), 418, "FI", 2);
         check(&Failure::AbortedGrpc(8), 200, "FI", 8);
         check(&Failure::BadRequest("x"), 400, "DPE", 13);
+        check(&Refusal::Hosts.into(), 400, "DPE", 13);
+        check(&Refusal::HeadTooLarge.into(), 431, "DPE", 2);
+        check(&Refusal::Overload.into(), 503, "-", 14);
     }
 }

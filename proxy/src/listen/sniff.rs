@@ -3,13 +3,12 @@
 //! What was read is handed on with the socket; nothing is read where the listener looks for nothing.
 //! Never here: what the bytes mean (`detect`). Called by `listen::serve`.
 
-use std::time::Duration;
-
 use api::spec::Detect;
 use bytes::{Bytes, BytesMut};
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
 
 use super::detect::{Spoken, Verdict, judge};
+use crate::limits::{HEAD_TIMEOUT, SILENCE_MAX};
 
 /// First read of a connection whose protocol is looked for: a ClientHello with a post-quantum key share fits.
 const FIRST_READ_BYTES: usize = 2048;
@@ -27,24 +26,22 @@ pub(crate) async fn sniff(socket: &mut TcpStream, detect: Detect) -> Option<Snif
         return Some(Sniffed { spoken: Spoken::Raw, early: Bytes::new() });
     }
     let mut buf = BytesMut::with_capacity(FIRST_READ_BYTES);
-    let reading = async {
-        loop {
-            match socket.read_buf(&mut buf).await {
-                Ok(0) | Err(_) => return if buf.is_empty() { None } else { Some(Spoken::Raw) },
-                Ok(_) => {}
-            }
-            match judge(&buf, detect.tls, detect.http) {
-                Verdict::Is(spoken) => return Some(spoken),
-                Verdict::More => {}
-            }
+    let forever = detect.timeout.is_zero();
+    let mut until = Instant::now() + if forever { SILENCE_MAX } else { detect.timeout };
+    let spoken = loop {
+        let quiet = buf.is_empty();
+        match tokio::time::timeout_at(until, socket.read_buf(&mut buf)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) if quiet => return None,
+            Err(_) if quiet && forever => return None,
+            Ok(Ok(0) | Err(_)) | Err(_) => break Spoken::Raw,
         }
-    };
-    let spoken = if detect.timeout == Duration::ZERO {
-        reading.await?
-    } else {
-        match tokio::time::timeout(detect.timeout, reading).await {
-            Ok(spoken) => spoken?,
-            Err(_) => Spoken::Raw,
+        if let Verdict::Is(spoken) = judge(&buf, detect.tls, detect.http) {
+            break spoken;
+        }
+        if quiet {
+            // Silence may last; what has begun goes on soon.
+            until = until.min(Instant::now() + HEAD_TIMEOUT);
         }
     };
     Some(Sniffed { spoken, early: buf.freeze() })

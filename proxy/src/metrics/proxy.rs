@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::http::h2::Excess;
+
 /// A number that goes up and down.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge(AtomicU64);
@@ -40,6 +42,27 @@ impl Counter {
     }
 }
 
+/// HTTP/2 connections that were ended, by what the peer did too much of.
+#[derive(Debug, Default)]
+pub(crate) struct ExcessCounters([Counter; Excess::ALL.len()]);
+
+impl ExcessCounters {
+    /// Counts one; gives how many there are.
+    pub(crate) fn add(&self, excess: Excess) -> u64 {
+        let Some(counter) = Excess::ALL.iter().position(|one| *one == excess).and_then(|at| self.0.get(at)) else {
+            return 0;
+        };
+        counter.add(1);
+        counter.get()
+    }
+
+    fn each(&self, mut put: impl FnMut(&str, u64)) {
+        for (excess, counter) in Excess::ALL.iter().zip(&self.0) {
+            put(&format!("http2.excess.{}", excess.name()), counter.get());
+        }
+    }
+}
+
 /// Counters of the process.
 #[derive(Debug, Default)]
 pub(crate) struct ProxyStats {
@@ -48,6 +71,15 @@ pub(crate) struct ProxyStats {
     pub(crate) downstream_requests: Gauge,
     pub(crate) downstream_requests_total: Counter,
     pub(crate) handshakes_failed: Counter,
+    pub(crate) http2_excess: ExcessCounters,
+    /// Connections closed because too many were open, or memory was short.
+    pub(crate) connections_overflow: Counter,
+    pub(crate) connections_shed: Counter,
+    /// Requests refused because memory was short.
+    pub(crate) requests_shed: Counter,
+    pub(crate) overload_step: Gauge,
+    pub(crate) memory_used: Gauge,
+    pub(crate) memory_limit: Gauge,
     pub(crate) xds_connected: Gauge,
     pub(crate) xds_updates: Counter,
     pub(crate) xds_rejected: Counter,
@@ -89,6 +121,13 @@ impl ProxyStats {
         put("xds.update_rejected", self.xds_rejected.get());
         put("xds.table_version", self.table_version.get());
         put("access_log.lines_dropped", self.log_lines_dropped.get());
+        put("listener.downstream_cx_overflow", self.connections_overflow.get());
+        put("listener.downstream_cx_overload_reject", self.connections_shed.get());
+        put("http.downstream_rq_overload_close", self.requests_shed.get());
+        put("overload.step", self.overload_step.get());
+        put("server.memory_allocated", self.memory_used.get());
+        put("server.memory_limit", self.memory_limit.get());
+        self.http2_excess.each(&mut put);
     }
 
     pub(crate) fn print(&self, out: &mut String) {

@@ -21,11 +21,17 @@ use super::{
     tls::{Carries, Tls},
 };
 use crate::{
-    http::body::Outgoing,
+    http::{
+        body::Outgoing,
+        h2::{
+            guard::Guard,
+            meter::{Meter, Side},
+        },
+    },
     io::Io,
     limits::{
-        H2_CONNECTION_WINDOW_BYTES, H2_FRAME_BYTES, H2_HEADER_LIST_BYTES_MAX, H2_PING, H2_SEND_BUFFER_BYTES,
-        H2_STREAM_WINDOW_BYTES, HEAD_BYTES_MAX, HEADERS_MAX, STALE_TRIES_MAX,
+        H2_HEADER_LIST_BYTES_MAX, H2_MEMBER, H2_MESH, H2_PING, H2_SEND_BUFFER_BYTES, H2_STRANGER, HEAD_BYTES_MAX,
+        HEADERS_MAX, STALE_TRIES_MAX,
     },
     table::Cluster,
     worker::{Here, Worker},
@@ -276,23 +282,28 @@ async fn open_http2(worker: &Rc<Worker>, target: &Target<'_>, host: &Rc<Host>) -
         }
     };
     let (io, local) = dial(target, Carries::Http2, worker).await?;
+    let budget = if target.cluster.is_mesh() { &H2_MEMBER } else { &H2_STRANGER };
+    let (guard, guarded) = Guard::new(io, Meter::new(Side::Client, budget, Instant::now()));
     let (sender, connection) = http2::Builder::new(Here)
         .timer(TokioTimer::new())
-        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-        .max_frame_size(H2_FRAME_BYTES)
+        .initial_stream_window_size(H2_MESH.stream_bytes)
+        .initial_connection_window_size(H2_MESH.connection_bytes)
+        .max_frame_size(H2_MESH.frame_bytes)
         .max_header_list_size(H2_HEADER_LIST_BYTES_MAX)
         .max_send_buf_size(H2_SEND_BUFFER_BYTES)
         .keep_alive_interval(H2_PING.0)
         .keep_alive_timeout(H2_PING.1)
-        .handshake(TokioIo::new(io))
+        .handshake(TokioIo::new(guarded))
         .await
         .map_err(|source| SendError::Reset { reused: false, source })?;
+    let stats = Arc::clone(&worker.shared.stats);
     tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        let ended = connection.await;
+        if let Err(error) = &ended {
             tracing::trace!(%error, "upstream connection ended");
         }
         drop(open);
+        guard.farewell(ended.as_ref().copied(), &stats, "upstream").await;
     });
     let opened = Http2 {
         sender,
