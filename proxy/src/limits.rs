@@ -30,8 +30,9 @@ pub(crate) const H2_SETTINGS_MAX: u32 = 32;
 pub(crate) const H2_STREAMS_MAX: u32 = 1024;
 /// Bytes of one HTTP/2 stream waiting to be written.
 pub(crate) const H2_SEND_BUFFER_BYTES: usize = 1024 * 1024;
-/// Streams of a connection that ended by an error of the codec's; over: GOAWAY by the codec.
-pub(crate) const H2_ERROR_RESETS_MAX: usize = 100;
+/// Streams that the codec ends by an error or refuses, in a connection's whole life; over: GOAWAY by the codec. The glitch
+/// budget ends misuse much earlier, but only sees an end that was written.
+pub(crate) const H2_ERROR_RESETS_MAX: usize = 1_000;
 /// What a stream that breaks a rule costs of the glitch budget; other glitches cost 1.
 pub(crate) const GLITCH_STREAM_ERROR: u32 = 10;
 /// A stream that is given up sooner was never meant.

@@ -168,7 +168,8 @@ async fn accept(worker: Rc<Worker>, opened: Opened) {
     }
 }
 
-fn begin(worker: &Rc<Worker>, name: &Arc<str>, stream: tokio::net::TcpStream, remote: SocketAddr) {
+/// Serves a connection, where there is room for it.
+pub(crate) fn begin(worker: &Rc<Worker>, name: &Arc<str>, stream: tokio::net::TcpStream, remote: SocketAddr) {
     let stats = &worker.shared.stats;
     match worker.shared.overload.room(stats.downstream_connections.get()) {
         Ok(()) => {}

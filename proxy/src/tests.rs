@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     access::writer::Writer,
-    listen::serve,
+    listen,
     metrics::{Metrics, Party, proxy::ProxyStats},
     overload::Overload,
     table::{Builder, Fault, Resolved, Tables, secrets::SecretStore},
@@ -82,7 +82,7 @@ impl Proxy {
         tokio::task::spawn_local(async move {
             loop {
                 let (stream, remote) = listener.accept().await.unwrap();
-                worker.spawn(serve::serve(Rc::clone(&worker), Arc::clone(&name), stream, remote));
+                listen::begin(&worker, &name, stream, remote);
             }
         });
         address

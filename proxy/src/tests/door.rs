@@ -229,6 +229,8 @@ fn where_memory_is_short_load_is_shed_in_steps_and_comes_back() {
         let refused = ask(address, &get("/")).await;
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.ends_with("\r\n\r\noverload"), "{refused}");
         assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
+        at(99);
+        assert_eq!(Client::to(address).await.rest().await, "");
         at(50);
         assert!(ask(address, &get("/")).await.ends_with("here"));
         let mut counted = Vec::new();
@@ -241,7 +243,7 @@ fn where_memory_is_short_load_is_shed_in_steps_and_comes_back() {
         assert_eq!(
             counted,
             [
-                ("listener.downstream_cx_overload_reject", 0),
+                ("listener.downstream_cx_overload_reject", 1),
                 ("http.downstream_rq_overload_close", 1),
                 ("overload.step", 0),
                 ("server.memory_allocated", 50),

@@ -62,7 +62,7 @@ fn rapid_reset() {
 #[test]
 fn made_you_reset() {
     let longer = |n| [upload(stream(n), &[("content-length", "1")]), frame(DATA, 0, stream(n), b"xx")].concat();
-    check(&[], 2_000, longer, Excess::Codec);
+    check(&[], 2_000, longer, Excess::Glitches);
     // The codec itself ends these: at the first, and at the first that it has forgotten.
     let nothing = |n| [upload(stream(n), &[]), frame(WINDOW_UPDATE, 0, stream(n), &[0; 4])].concat();
     let late = |n| [request(stream(n), &[]), frame(DATA, END_STREAM, stream(n), b"x")].concat();
@@ -188,6 +188,26 @@ fn a_slow_reader_may_be_slow() {
 
 fn frame_room(by: u32) -> Vec<u8> {
     [0, 1].map(|stream| frame(WINDOW_UPDATE, 0, stream, &by.to_be_bytes())).concat()
+}
+
+#[test]
+fn a_farewell_comes_after_whole_frames() {
+    paused(async {
+        let proxy = answering(&"x".repeat(300_000));
+        let mut peer = Peer::greet(proxy.connect(Duration::ZERO), &[0, 4, 0, 0x10, 0, 0]).await;
+        let room = frame(WINDOW_UPDATE, 0, 0, &0x10_0000_u32.to_be_bytes());
+        peer.send(&[room, request(1, &[]), request(3, &[])].concat()).await;
+        // The reply fills what lies between; it is read only after the flood.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        peer.send(&frame(PING, ACK, 0, b"12345678").repeat(1_500)).await;
+        let mut kinds = Vec::new();
+        while let Some(frame) = peer.next().await {
+            kinds.push(frame.kind);
+        }
+        assert!(kinds.iter().all(|kind| [HEADERS, DATA, SETTINGS, WINDOW_UPDATE, GOAWAY].contains(kind)), "{kinds:?}");
+        assert_eq!(kinds.last(), Some(&GOAWAY));
+        assert_eq!(stats(&proxy), [Excess::Glitches.name()]);
+    });
 }
 
 #[test]
