@@ -36,8 +36,12 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Begins with HEADERS; none: it ends with it, too.
+    /// Begins with HEADERS; none: there is nothing to find out.
     pub(super) fn begin(head: Head, frame: u64, trailers: bool) -> Result<Option<Self>, Excess> {
+        // A field takes a byte at least: nearly every block is too short to have too many.
+        if head.has(END_HEADERS) && head.length <= H2_FIELDS_MAX && !trailers {
+            return Ok(None);
+        }
         let padded = head.has(PADDED);
         let lead = if head.has(PRIORITY) { DEPENDENCY_BYTES } else { 0 };
         let left = head.length.saturating_sub(u32::from(padded)).saturating_sub(lead);

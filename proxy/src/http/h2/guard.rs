@@ -121,11 +121,10 @@ impl Inner {
 
     /// Shows what was written to the meter.
     fn written<'b>(&mut self, bufs: impl Iterator<Item = &'b [u8]>, mut count: usize, cx: &Context<'_>) {
-        let now = Instant::now();
         for buf in bufs {
             let piece = buf.get(..count).unwrap_or(buf);
             count -= piece.len();
-            if let Err(excess) = self.meter.send(piece, now) {
+            if let Err(excess) = self.meter.send(piece, Instant::now) {
                 self.over = self.over.or(Some(excess));
             }
         }
@@ -149,7 +148,7 @@ impl AsyncRead for Guarded {
         if fresh.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let Err(stopped) = inner.meter.receive(fresh, Instant::now()) else { return Poll::Ready(Ok(())) };
+        let Err(stopped) = inner.meter.receive(fresh, Instant::now) else { return Poll::Ready(Ok(())) };
         inner.over = Some(stopped.excess);
         buf.set_filled(before + stopped.after);
         if stopped.after > 0 {

@@ -88,14 +88,14 @@ impl Meter {
         }
     }
 
-    /// Bytes from the peer.
-    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) -> Result<(), Stopped> {
+    /// Bytes from the peer. The clock is asked only where a frame needs it.
+    pub(super) fn receive(&mut self, bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Stopped> {
         let Way { scanner, head, small } = &mut self.inward;
         scanner.scan(bytes, &mut Inward { books: &mut self.books, head, small, now })
     }
 
     /// Bytes that went to the peer.
-    pub(super) fn send(&mut self, bytes: &[u8], now: Instant) -> Result<(), Excess> {
+    pub(super) fn send(&mut self, bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Excess> {
         let Way { scanner, head, small } = &mut self.outward;
         let sink = &mut Outward { books: &mut self.books, head, small, now };
         scanner.scan(bytes, sink).map_err(|stopped| stopped.excess)

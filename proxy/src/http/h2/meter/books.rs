@@ -111,13 +111,13 @@ impl Books {
     }
 
     /// A frame that is earned by answers, or a glitch.
-    pub(super) fn control(&mut self, now: Instant) -> Result<(), Excess> {
+    pub(super) fn control(&mut self, now: impl Fn() -> Instant) -> Result<(), Excess> {
         match self.earned.checked_sub(1) {
             Some(left) => {
                 self.earned = left;
                 Ok(())
             }
-            None => self.glitch(1, now),
+            None => self.glitch(1, now()),
         }
     }
 
@@ -144,7 +144,7 @@ impl Books {
             // It refuses what we asked for, as often as we ask.
             (Some(_), Side::Client) => return Ok(()),
             // The stream may have ended by itself while this was on its way.
-            (None, _) => return self.control(now),
+            (None, _) => return self.control(|| now),
         };
         if !self.resets.take(1, self.budget.resets, now) {
             return Err(Excess::Resets);
@@ -159,15 +159,15 @@ impl Books {
     }
 
     /// A header block begins.
-    pub(super) fn headers(&mut self, head: Head, now: Instant) -> Result<(), Excess> {
+    pub(super) fn headers(&mut self, head: Head, now: impl Fn() -> Instant) -> Result<(), Excess> {
         let trailers = head.stream <= self.newest && self.side == Side::Server;
         match self.side {
-            Side::Server if !trailers => self.open(head.stream, now)?,
+            Side::Server if !trailers => self.open(head.stream, now())?,
             Side::Server => {}
             Side::Client => {
                 match self.headers.checked_sub(1) {
                     Some(left) => self.headers = left,
-                    None => self.glitch(1, now)?,
+                    None => self.glitch(1, now())?,
                 }
                 if head.has(END_STREAM) {
                     self.streams.remove(&head.stream);
@@ -179,9 +179,9 @@ impl Books {
     }
 
     /// A header block goes on.
-    pub(super) fn continuation(&mut self, head: Head, now: Instant) -> Result<(), Excess> {
+    pub(super) fn continuation(&mut self, head: Head, now: impl Fn() -> Instant) -> Result<(), Excess> {
         if head.length == 0 {
-            self.glitch(GLITCH_STREAM_ERROR, now)?;
+            self.glitch(GLITCH_STREAM_ERROR, now())?;
         }
         self.block = match self.block.take() {
             Some(block) => block.go_on(head)?,
@@ -202,12 +202,12 @@ impl Books {
     }
 
     /// A request of ours: the upstream may answer it.
-    pub(super) fn ask(&mut self, stream: u32, now: Instant) -> Result<(), Excess> {
+    pub(super) fn ask(&mut self, stream: u32, now: impl Fn() -> Instant) -> Result<(), Excess> {
         if stream <= self.newest {
             return Ok(());
         }
         self.headers = self.headers.saturating_add(HEADERS_PER_REQUEST).min(EARNED_MAX);
-        self.open(stream, now)
+        self.open(stream, now())
     }
 
     /// DATA of ours.

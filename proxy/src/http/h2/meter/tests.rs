@@ -22,19 +22,19 @@ impl Account {
         let now = Instant::now();
         let mut meter = Meter::new(side, budget, now);
         if side == Side::Server {
-            meter.receive(PREFACE, now).unwrap();
+            meter.receive(PREFACE, || now).unwrap();
         } else {
-            meter.send(PREFACE, now).unwrap();
+            meter.send(PREFACE, || now).unwrap();
         }
         Self { meter, now }
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Result<(), Excess> {
-        self.meter.receive(bytes, self.now).map_err(|stopped| stopped.excess)
+        self.meter.receive(bytes, || self.now).map_err(|stopped| stopped.excess)
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        self.meter.send(bytes, self.now).unwrap();
+        self.meter.send(bytes, || self.now).unwrap();
     }
 
     fn later(&mut self, time: Duration) {
@@ -129,7 +129,7 @@ fn streams_that_we_must_end() {
     let mut ended = 0;
     let excess = loop {
         account.receive(&upload(stream(ended), &[])).unwrap();
-        match account.meter.send(&frame(RST_STREAM, 0, stream(ended), &[0, 0, 0, 1]), account.now) {
+        match account.meter.send(&frame(RST_STREAM, 0, stream(ended), &[0, 0, 0, 1]), || account.now) {
             Ok(()) => ended += 1,
             Err(excess) => break excess,
         }
@@ -228,4 +228,47 @@ fn a_reply_without_room_stalls_and_one_with_room_does_not() {
     account.send(&frame(DATA, 0, 1, b"!"));
     assert_eq!(look(&mut account, 5), Look::Busy);
     assert_eq!(look(&mut account, 60), Look::Over(Excess::Stalled));
+}
+
+/// Frames and garbage, as a seed has them.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut luck = seed | 1;
+    let mut roll = move |most: u64| {
+        luck ^= luck << 13;
+        luck ^= luck >> 7;
+        luck ^= luck << 17;
+        u8::try_from(luck % most).unwrap()
+    };
+    let mut bytes = Vec::new();
+    for _ in 0..60 {
+        let payload: Vec<u8> = (0..roll(200)).map(|_| roll(256)).collect();
+        let kinds = [HEADERS, HEADERS, DATA, CONTINUATION, SETTINGS, WINDOW_UPDATE, RST_STREAM, PING, 0x10, 0x42];
+        let kind = kinds[usize::from(roll(10))];
+        let mut one = frame(kind, roll(256) & 0x2d, u32::from(roll(9)), &payload);
+        if roll(20) == 0 {
+            // A length that lies, so that what follows is read as something else.
+            one[2] = roll(256);
+        }
+        bytes.extend(one);
+    }
+    bytes
+}
+
+#[test]
+fn it_does_not_matter_in_which_pieces_bytes_come() {
+    for seed in 1..500 {
+        let bytes = noise(seed * 0x9e37_79b9);
+        for side in [Side::Server, Side::Client] {
+            let whole = Account::new(side, &H2_STRANGER).receive(&bytes);
+            for size in [1, 7, 100] {
+                let mut account = Account::new(side, &H2_STRANGER);
+                let pieces = bytes.chunks(size).try_for_each(|piece| account.receive(piece));
+                assert_eq!(pieces, whole, "seed {seed}, {side:?}, by {size}");
+            }
+            // What we send is only counted; it must not matter how odd it is.
+            let mut account = Account::new(side, &H2_STRANGER);
+            let sent = account.meter.send(&bytes, || account.now);
+            assert!(matches!(sent, Ok(()) | Err(Excess::Glitches | Excess::Streams)), "seed {seed}: {sent:?}");
+        }
+    }
 }

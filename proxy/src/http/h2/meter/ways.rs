@@ -39,23 +39,23 @@ impl Small {
 }
 
 /// What the peer sends.
-pub(super) struct Inward<'m> {
+pub(super) struct Inward<'m, F> {
     pub(super) books: &'m mut Books,
     pub(super) head: &'m mut Head,
     pub(super) small: &'m mut Small,
-    pub(super) now: Instant,
+    pub(super) now: F,
 }
 
-impl Sink for Inward<'_> {
+impl<F: Fn() -> Instant> Sink for Inward<'_, F> {
     fn head(&mut self, head: Head) -> Result<bool, Excess> {
-        let (books, now) = (&mut *self.books, self.now);
+        let (books, now) = (&mut *self.books, &self.now);
         *self.head = head;
         self.small.have = 0;
         books.frames += 1;
         match head.kind {
             Kind::Data => {
                 if head.length == 0 && !head.has(END_STREAM) {
-                    books.glitch(1, now)?;
+                    books.glitch(1, now())?;
                 }
                 if books.side == Side::Client && head.has(END_STREAM) {
                     books.streams.remove(&head.stream);
@@ -63,19 +63,19 @@ impl Sink for Inward<'_> {
             }
             Kind::Headers => books.headers(head, now)?,
             Kind::Continuation => books.continuation(head, now)?,
-            Kind::Reset => books.reset(head.stream, now)?,
+            Kind::Reset => books.reset(head.stream, now())?,
             Kind::Settings => {
-                books.glitch(1, now)?;
+                books.glitch(1, now())?;
                 if head.length / 6 > H2_SETTINGS_MAX {
                     return Err(Excess::Settings);
                 }
             }
             Kind::Ping | Kind::Priority | Kind::PriorityUpdate | Kind::WindowUpdate => books.control(now)?,
-            Kind::GoAway | Kind::Unknown => books.glitch(1, now)?,
-            Kind::PushPromise => books.glitch(GLITCH_STREAM_ERROR, now)?,
+            Kind::GoAway | Kind::Unknown => books.glitch(1, now())?,
+            Kind::PushPromise => books.glitch(GLITCH_STREAM_ERROR, now())?,
         }
         Ok(match head.kind {
-            Kind::Headers | Kind::Continuation => head.length > 0,
+            Kind::Headers | Kind::Continuation => books.block.is_some(),
             Kind::Settings => !head.has(ACK),
             Kind::WindowUpdate => head.length == 4,
             Kind::Data
@@ -115,14 +115,14 @@ impl Sink for Inward<'_> {
 }
 
 /// What we send.
-pub(super) struct Outward<'m> {
+pub(super) struct Outward<'m, F> {
     pub(super) books: &'m mut Books,
     pub(super) head: &'m mut Head,
     pub(super) small: &'m mut Small,
-    pub(super) now: Instant,
+    pub(super) now: F,
 }
 
-impl Sink for Outward<'_> {
+impl<F: Fn() -> Instant> Sink for Outward<'_, F> {
     fn head(&mut self, head: Head) -> Result<bool, Excess> {
         let books = &mut *self.books;
         *self.head = head;
@@ -138,7 +138,7 @@ impl Sink for Outward<'_> {
                     stream.replying = true;
                 }
             }
-            Kind::Headers => books.ask(head.stream, self.now)?,
+            Kind::Headers => books.ask(head.stream, &self.now)?,
             Kind::Reset => {
                 books.streams.remove(&head.stream);
                 return Ok(server);
@@ -167,6 +167,6 @@ impl Sink for Outward<'_> {
                 _ => GLITCH_STREAM_ERROR,
             };
         });
-        if cost == 0 { Ok(()) } else { self.books.glitch(cost, self.now) }
+        if cost == 0 { Ok(()) } else { self.books.glitch(cost, (self.now)()) }
     }
 }
