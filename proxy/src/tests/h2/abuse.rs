@@ -191,6 +191,28 @@ fn frame_room(by: u32) -> Vec<u8> {
 }
 
 #[test]
+fn nothing_is_left_of_a_peer_that_was_sent_away() {
+    local(async {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain =
+            api::spec::Cluster { http: UpstreamHttp::default(), ..cluster("c", &[silent.local_addr().unwrap()]) };
+        let action = api::spec::Action::Forward(Box::new(forward("c")));
+        let proxy = serving(&http(vec![route(action)], vec![plain]));
+        let mut peer = Peer::greet(proxy.connect(Duration::ZERO), &[]).await;
+        let shared = &proxy.worker.shared;
+        let upstream = || shared.tables.load().clusters().map(|c| c.live.stats.requests.get()).sum::<u64>();
+        peer.send(&(0..50).map(|number| request(stream(number), &[])).collect::<Vec<_>>().concat()).await;
+        while upstream() < 50 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(peer.flood(&frame(PING, 0, 0, b"12345678").repeat(3_000)).await, Some(0xb));
+        while upstream() + shared.stats.downstream_requests.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
 fn a_farewell_comes_after_whole_frames() {
     paused(async {
         let proxy = answering(&"x".repeat(300_000));
