@@ -18,7 +18,12 @@ pub(crate) mod rewrite;
 pub(crate) mod select;
 pub(crate) mod upgrade;
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
 
 use api::{
     spec::{Direction, HttpServer},
@@ -44,6 +49,8 @@ pub(crate) struct Conn {
     /// Where the client wanted to go.
     pub(crate) original: SocketAddr,
     pub(crate) direction: Direction,
+    /// Bytes of the request heads under way.
+    pub(crate) heads: Cell<usize>,
     view: RefCell<View>,
 }
 
@@ -60,7 +67,14 @@ pub(crate) struct View {
 impl Conn {
     pub(crate) fn new(worker: Rc<Worker>, downstream: Downstream, original: SocketAddr, view: View) -> Self {
         let direction = view.chain.listener().direction;
-        Self { worker, downstream: Rc::new(downstream), original, direction, view: RefCell::new(view) }
+        Self {
+            worker,
+            downstream: Rc::new(downstream),
+            original,
+            direction,
+            heads: Cell::new(0),
+            view: RefCell::new(view),
+        }
     }
 
     /// The newest table, and this connection's chain in it.

@@ -11,6 +11,8 @@ const fn secs(seconds: u64) -> Duration {
 
 /// Request head: target, names and values of all header lines; over: 431.
 pub(crate) const HEAD_BYTES_MAX: usize = 60 * 1024;
+/// Request heads under way on one connection, but for members of the mesh; over: 431.
+pub(crate) const HEADS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Header lines of a request or reply; over: 431, 502.
 pub(crate) const HEADERS_MAX: usize = 100;
 /// Request target; over: 414.

@@ -7,6 +7,8 @@
 pub(crate) mod refusal;
 mod trust;
 
+use std::rc::Rc;
+
 use api::{
     head::{Head, Scheme, Target},
     spec::HttpServer,
@@ -24,15 +26,42 @@ use super::{
 };
 use crate::{
     access::{Asked as Kept, Record, line},
-    limits::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX},
+    limits::{HEAD_BYTES_MAX, HEADERS_MAX, HEADS_BYTES_MAX, TARGET_BYTES_MAX},
     metrics::Protocol,
     overload::Step,
 };
 use refusal::Refusal;
 
+/// Counts the bytes of a head for as long as its request is under way.
+#[derive(Debug)]
+pub(crate) struct Weight {
+    conn: Rc<Conn>,
+    bytes: usize,
+}
+
+impl Weight {
+    /// Compression lets a peer name a large head with a few bytes, and HTTP/2 lets it do so a thousand times at once.
+    fn take(conn: &Rc<Conn>, bytes: usize) -> Result<Self, Refusal> {
+        let sum = conn.heads.get() + bytes;
+        // A member's connection carries many clients' requests, each of which has passed a gate.
+        if sum > HEADS_BYTES_MAX && conn.downstream.principal.is_none() {
+            return Err(Refusal::HeadTooLarge);
+        }
+        conn.heads.set(sum);
+        Ok(Self { conn: Rc::clone(conn), bytes })
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.conn.heads.set(self.conn.heads.get() - self.bytes);
+    }
+}
+
 /// What the steps need to know of a request besides its head.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Asked {
+    _weight: Weight,
     pub(crate) version: Version,
     /// The protocol the client wants to change to.
     pub(crate) upgrade: Option<HeaderValue>,
@@ -50,7 +79,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Checks and cleans a request's head; from here on it is what everyone sees.
 pub(super) fn admit(
-    conn: &Conn,
+    conn: &Rc<Conn>,
     server: &HttpServer,
     parts: &mut Parts,
     record: &mut Record,
@@ -59,24 +88,24 @@ pub(super) fn admit(
         conn.worker.shared.stats.requests_shed.add(1);
         Err(Refusal::Overload.into())
     } else {
-        check(server, parts)
+        check(conn, server, parts)
     };
     if admitted.is_err() {
         // The line that says why is the only trace of it.
         keep_for_log(parts, record);
     }
-    let upgrade = admitted?;
+    let (upgrade, weight) = admitted?;
     trust::clean(conn, server, &mut parts.headers, record);
     if is_grpc(&parts.headers) {
         record.protocol = Protocol::Grpc;
     }
     keep_for_log(parts, record);
     let idempotent = parts.method.is_idempotent() && upgrade.is_none();
-    Ok(Asked { version: parts.version, upgrade, idempotent })
+    Ok(Asked { _weight: weight, version: parts.version, upgrade, idempotent })
 }
 
 /// What any two programs could read differently is refused; gives the upgrade that is wanted and offered.
-fn check(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderValue>, Failure> {
+fn check(conn: &Rc<Conn>, server: &HttpServer, parts: &mut Parts) -> Result<(Option<HeaderValue>, Weight), Failure> {
     if parts.version < Version::HTTP_11 {
         return Err(Refusal::Version.into());
     }
@@ -84,10 +113,10 @@ fn check(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderValue>, 
         return Err(Refusal::Tunnel.into());
     }
     target(parts)?;
-    fields(server, parts)?;
+    let weight = Weight::take(conn, fields(server, parts)?)?;
     one_authority(parts)?;
     expectation(&mut parts.headers)?;
-    hop_by_hop(server, parts)
+    Ok((hop_by_hop(server, parts)?, weight))
 }
 
 /// The target is a path, with scheme and host where the protocol or an absolute form has them.
@@ -104,8 +133,8 @@ fn target(parts: &Parts) -> Result<(), Failure> {
     }
 }
 
-/// Counts header lines, and makes their values what HTTP/1 would make them.
-fn fields(server: &HttpServer, parts: &mut Parts) -> Result<(), Failure> {
+/// Counts header lines, and makes their values what HTTP/1 would make them; gives the bytes of the head.
+fn fields(server: &HttpServer, parts: &mut Parts) -> Result<usize, Failure> {
     let headers = &mut parts.headers;
     if headers.len() > HEADERS_MAX {
         return Err(Refusal::HeadTooLarge.into());
@@ -127,7 +156,7 @@ fn fields(server: &HttpServer, parts: &mut Parts) -> Result<(), Failure> {
     if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(Refusal::Length.into());
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Blanks around a value are no part of it (RFC 9110, 5.5); HTTP/2's codec leaves them.

@@ -9,8 +9,11 @@ use super::{
     Excess,
     frame::{END_HEADERS, Head, PADDED, PRIORITY},
 };
-use crate::limits::{H2_BLOCK_BYTES_MAX, H2_CONTINUATIONS_MAX, H2_FIELDS_MAX};
+use crate::limits::{H2_BLOCK_BYTES_MAX, H2_CONTINUATIONS_MAX, H2_FIELDS_MAX, HEADERS_MAX};
 
+/// More fields than this, pseudo-headers counted, are answered with 431; a peer that sends many such blocks means it.
+#[expect(clippy::cast_possible_truncation, reason = "a constant, and small")]
+const MANY: u32 = HEADERS_MAX as u32 + 5;
 /// Bytes of a dependency in HEADERS (RFC 9113, 6.2).
 const DEPENDENCY_BYTES: u32 = 5;
 /// Entries 1 to 14 of the static table are pseudo-headers (RFC 7541, appendix A).
@@ -38,8 +41,8 @@ pub(super) struct Block {
 impl Block {
     /// Begins with HEADERS; none: there is nothing to find out.
     pub(super) fn begin(head: Head, frame: u64, trailers: bool) -> Result<Option<Self>, Excess> {
-        // A field takes a byte at least: nearly every block is too short to have too many.
-        if head.has(END_HEADERS) && head.length <= H2_FIELDS_MAX && !trailers {
+        // A field takes a byte at least: most blocks are too short to have too many.
+        if head.has(END_HEADERS) && head.length <= MANY && !trailers {
             return Ok(None);
         }
         let padded = head.has(PADDED);
@@ -67,8 +70,9 @@ impl Block {
         Ok((head.length > 0 || !head.has(END_HEADERS)).then_some(self))
     }
 
-    /// Reads on.
-    pub(super) fn read(&mut self, mut piece: &[u8]) -> Result<(), Excess> {
+    /// Reads on; says, once a block, that it has too many fields to be served.
+    pub(super) fn read(&mut self, mut piece: &[u8]) -> Result<bool, Excess> {
+        let before = self.fields.count();
         if self.padded
             && let Some((&pad, rest)) = piece.split_first()
         {
@@ -82,7 +86,10 @@ impl Block {
         if self.fields.count() > H2_FIELDS_MAX {
             return Err(Excess::Fields);
         }
-        if self.trailers && self.fields.has_pseudo() { Err(Excess::Trailers) } else { Ok(()) }
+        if self.trailers && self.fields.has_pseudo() {
+            return Err(Excess::Trailers);
+        }
+        Ok(before <= MANY && self.fields.count() > MANY)
     }
 }
 
@@ -151,7 +158,11 @@ impl Fields {
 
     /// Reads on.
     fn read(&mut self, mut bytes: &[u8]) {
-        while let Some((&byte, after)) = bytes.split_first() {
+        loop {
+            if matches!(self.step, Step::Field) {
+                bytes = self.whole(bytes);
+            }
+            let Some((&byte, after)) = bytes.split_first() else { return };
             match self.step {
                 Step::Text { mut left, part, first, huffman } => {
                     if first && part == Part::Name {
@@ -182,6 +193,34 @@ impl Fields {
             }
             bytes = after;
         }
+    }
+
+    /// Reads fields that are there from end to end and whose numbers are small: nearly all. Gives what is left.
+    fn whole<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
+        while let Some((&first, rest)) = bytes.split_first() {
+            let (index, most) = match first {
+                0x80.. => (first & 0x7f, 0x7f),
+                0x40.. => (first & 0x3f, 0x3f),
+                0x20.. => return bytes,
+                _ => (first & 0x0f, 0x0f),
+            };
+            if index == most {
+                return bytes;
+            }
+            let mut left = Some(rest);
+            if first < 0x80 && index == 0 {
+                self.pseudo |= matches!(rest, [1..=0x7e, b':', ..] | [0x81..=0xfe, 0xb8 | 0xb9, ..]);
+                left = left.and_then(after_string);
+            }
+            if first < 0x80 {
+                left = left.and_then(after_string);
+            }
+            let Some(left) = left else { return bytes };
+            self.count += 1;
+            self.pseudo |= (1..=PSEUDO_MAX).contains(&u32::from(index));
+            bytes = left;
+        }
+        bytes
     }
 
     fn field(&mut self, byte: u8) {
@@ -218,6 +257,13 @@ impl Fields {
             Then::Text { part, huffman } => Step::Text { left: value, part, first: true, huffman },
         };
     }
+}
+
+/// What follows a string whose length is small and which is there from end to end.
+fn after_string(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first()?;
+    let length = length & 0x7f;
+    if length == 0x7f { None } else { rest.get(usize::from(length)..) }
 }
 
 fn after_text(part: Part) -> Step {

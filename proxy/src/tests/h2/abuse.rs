@@ -191,6 +191,31 @@ fn frame_room(by: u32) -> Vec<u8> {
 }
 
 #[test]
+fn heads_that_were_named_with_few_bytes_are_few_at_once() {
+    local(async {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = serving(&to(&[silent.local_addr().unwrap()]));
+        let mut peer = Peer::greet(proxy.connect(Duration::ZERO), &[]).await;
+        // Each names a cookie of the table fourteen times: 55 KiB.
+        let mut learn = block(&[&PLAIN[..], &[("cookie", &"x".repeat(3_900))]].concat());
+        let at = block(&PLAIN).len();
+        learn[at] = 0x40;
+        let again = |n| frame(HEADERS, WHOLE, stream(n), &[&block(&PLAIN)[..], &[0xbe; 14]].concat());
+        let all = (1..200).map(again).fold(frame(HEADERS, WHOLE, 1, &learn), |all, one| [all, one].concat());
+        peer.send(&all).await;
+        let mut refused = 0;
+        while refused < 199 - crate::limits::HEADS_BYTES_MAX / (14 * 3_900) {
+            let frame = peer.next().await.unwrap();
+            if frame.kind == HEADERS {
+                assert!(refused > 0 || frame.status() == 431);
+                refused += 1;
+            }
+        }
+        assert_eq!(stats(&proxy), [""; 0]);
+    });
+}
+
+#[test]
 fn nothing_is_left_of_a_peer_that_was_sent_away() {
     local(async {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -191,9 +191,11 @@ impl Books {
     }
 
     /// Bytes of a header block.
-    pub(super) fn block_bytes(&mut self, piece: &[u8], ends: bool) -> Result<(), Excess> {
-        if let Some(block) = &mut self.block {
-            block.read(piece)?;
+    pub(super) fn block_bytes(&mut self, piece: &[u8], ends: bool, now: impl Fn() -> Instant) -> Result<(), Excess> {
+        if let Some(block) = &mut self.block
+            && block.read(piece)?
+        {
+            self.glitch(GLITCH_STREAM_ERROR, now())?;
         }
         if ends {
             self.block = None;

@@ -92,7 +92,9 @@ impl<F: Fn() -> Instant> Sink for Inward<'_, F> {
     fn payload(&mut self, piece: &[u8], last: bool) -> Result<(), Excess> {
         let (books, head) = (&mut *self.books, *self.head);
         match head.kind {
-            Kind::Headers | Kind::Continuation => return books.block_bytes(piece, last && head.has(END_HEADERS)),
+            Kind::Headers | Kind::Continuation => {
+                return books.block_bytes(piece, last && head.has(END_HEADERS), &self.now);
+            }
             Kind::Settings => self.small.each(piece, 6, |[a, b, value @ ..]| {
                 if u16::from_be_bytes([*a, *b]) == INITIAL_WINDOW_SIZE {
                     books.first_window(u32::from_be_bytes(*value));
