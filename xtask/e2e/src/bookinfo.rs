@@ -17,6 +17,9 @@ use crate::{
     sandbox::{Sandbox, until},
 };
 
+/// What Bookinfo is made of.
+pub const FILES: [&str; 2] = ["bookinfo/platform/kube/bookinfo.yaml", "bookinfo/networking/bookinfo-gateway.yaml"];
+
 /// A sandbox with the mesh installed and Bookinfo answering.
 pub struct Bookinfo {
     /// The sandbox.
@@ -35,10 +38,18 @@ impl Bookinfo {
     pub fn start(suite: &str) -> Result<Self> {
         let sandbox = Sandbox::start(suite)?;
         sandbox.meshctl(&["install", "--set", "profile=demo", "-y"])?.ok()?;
-        let kubectl = Kubectl::new(&judge::program("kubectl").context("no kubectl")?, sandbox.kubeconfig(), "default");
+        Self::deploy(sandbox)
+    }
+
+    /// The same in a sandbox with the mesh installed.
+    ///
+    /// # Errors
+    /// Bookinfo is refused, or the page does not answer in time.
+    pub fn deploy(sandbox: Sandbox) -> Result<Self> {
+        let kubectl = sandbox.kubectl()?;
         kubectl.ok(&["label", "namespace", "default", "istio-injection=enabled"])?;
-        for file in ["platform/kube/bookinfo.yaml", "networking/bookinfo-gateway.yaml"] {
-            kubectl.ok(&["apply", "-f", &manifest(&format!("bookinfo/{file}"))])?;
+        for file in FILES {
+            kubectl.ok(&["apply", "-f", &manifest(file)])?;
         }
         let gateway = gateway_address(&kubectl)?;
         let bookinfo = Self { sandbox, kubectl, gateway };

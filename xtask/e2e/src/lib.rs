@@ -3,6 +3,8 @@
 //! A suite is one test program: it starts what it needs once, runs its tests in order, and cleans up whatever happens.
 //! Never here: a decision of the mesh. Run by `cargo xtask test`.
 
+pub mod authority;
+pub mod beside;
 pub mod bookinfo;
 pub mod judge;
 pub mod kubectl;

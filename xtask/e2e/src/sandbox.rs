@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
-use crate::{judge, kubectl::Said};
+use crate::{
+    judge,
+    kubectl::{Kubectl, Said},
+};
 
 /// A running sandbox with its own state folder.
 pub struct Sandbox {
@@ -50,12 +53,14 @@ impl Sandbox {
     /// # Errors
     /// It could not be started.
     pub fn meshctl(&self, args: &[&str]) -> Result<Said> {
-        Said::of(
-            Command::new(judge::ours("meshctl"))
-                .args(args)
-                .args(["--name", &self.name])
-                .env("FERROMESH_STATE", self.state.path()),
-        )
+        Said::of(&mut self.command(args))
+    }
+
+    /// `meshctl` for this sandbox, ready to be changed and run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(judge::ours("meshctl"));
+        command.args(["--name", &self.name]).args(args).env("FERROMESH_STATE", self.state.path());
+        command
     }
 
     /// Runs a shell command inside the sandbox's network.
@@ -64,6 +69,14 @@ impl Sandbox {
     /// It could not be started.
     pub fn shell(&self, command: &str) -> Result<Said> {
         self.meshctl(&["shell", "-c", command])
+    }
+
+    /// The machine's kubectl for it, in namespace `default`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn kubectl(&self) -> Result<Kubectl> {
+        Ok(Kubectl::new(&judge::program("kubectl").context("no kubectl")?, &self.kubeconfig, "default"))
     }
 
     /// Where the kubeconfig is.

@@ -6,14 +6,11 @@ use std::{fs, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
+    authority::{self, Authority},
     judge,
     netns::Wire,
     sandbox::until,
     suite::{self, Test},
-};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-    date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -38,35 +35,15 @@ fn main() -> ExitCode {
 
 /// Root, and what it has signed, as PEM files.
 fn certificates(dir: &Path) -> Result<()> {
-    let root_key = KeyPair::generate()?;
-    let mut root = CertificateParams::new(Vec::new())?;
-    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    (root.not_before, root.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2090, 1, 1));
-    let root_pem = root.self_signed(&root_key)?.pem();
-    let issuer = Issuer::new(root, root_key);
-    let spiffe = |account: &str| -> Result<SanType> {
-        Ok(SanType::URI(format!("spiffe://cluster.local/ns/default/sa/{account}").try_into()?))
-    };
+    let authority = Authority::new()?;
+    let spiffe = |account: &str| authority::uri(&format!("spiffe://cluster.local/ns/default/sa/{account}"));
     for (name, san) in [
         ("client", spiffe("client")?),
         ("v1", spiffe("helloworld")?),
         ("v2", spiffe("helloworld")?),
-        ("pilot", SanType::DnsName("pilot.test".try_into()?)),
+        ("pilot", authority::dns("pilot.test")?),
     ] {
-        let key = KeyPair::generate()?;
-        let mut leaf = CertificateParams::new(Vec::new())?;
-        leaf.distinguished_name = DistinguishedName::new();
-        leaf.subject_alt_names = vec![san];
-        leaf.use_authority_key_identifier_extension = true;
-        leaf.extended_key_usages =
-            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-        (leaf.not_before, leaf.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2090, 1, 1));
-        let folder = dir.join(name);
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("cert-chain.pem"), leaf.signed_by(&key, &issuer)?.pem())?;
-        fs::write(folder.join("key.pem"), key.serialize_pem())?;
-        fs::write(folder.join("root-cert.pem"), &root_pem)?;
+        authority.sign(san)?.write(&dir.join(name))?;
     }
     Ok(())
 }

@@ -3,12 +3,7 @@
 //! The xDS client here is our own test client over pilot's plaintext port; it sees what any client sees.
 //! Never here: traffic.
 
-use std::{
-    fmt::Write as _,
-    io::{BufRead as _, BufReader},
-    process::{Child, ExitCode, Stdio},
-    time::Duration,
-};
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use api::spec::{Node, ProxyKind};
@@ -18,7 +13,7 @@ use api_xds::{
     node,
 };
 use e2e::{
-    judge,
+    beside::Beside,
     kubectl::Kubectl,
     processes,
     sandbox::{Sandbox, until},
@@ -43,7 +38,7 @@ fn main() -> ExitCode {
     suite::run("scale", tests, || {
         let sandbox = Sandbox::start("scale")?;
         sandbox.meshctl(&["install", "--set", "profile=minimal", "-y"])?.ok()?;
-        let kubectl = Kubectl::new(&judge::program("kubectl").context("no kubectl")?, sandbox.kubeconfig(), "default");
+        let kubectl = sandbox.kubectl()?;
         kubectl.fed(&["create", "-f", "-"], &many())?.ok()?;
         kubectl.ok(&["label", "namespace", "default", "istio-injection=enabled"])?;
         kubectl.ok(&["apply", "-f", &e2e::bookinfo::manifest("curl/curl.yaml")])?;
@@ -74,41 +69,6 @@ fn many() -> String {
     text
 }
 
-/// A forwarded port; ends with it.
-struct Forward {
-    child: Child,
-    // kubectl goes on writing to it.
-    _output: BufReader<std::process::ChildStdout>,
-    port: u16,
-}
-
-impl Forward {
-    fn to(kubectl: &Kubectl, target: &str, port: u16) -> Result<Self> {
-        let mut child = kubectl
-            .command(&["port-forward", target, &format!(":{port}")])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut line = String::new();
-        let mut output = BufReader::new(child.stdout.take().context("no output")?);
-        output.read_line(&mut line)?;
-        let port = line
-            .split("127.0.0.1:")
-            .nth(1)
-            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-            .context(line.clone())?;
-        Ok(Self { child, _output: output, port })
-    }
-}
-
-impl Drop for Forward {
-    fn drop(&mut self) {
-        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
-            eprintln!("port-forward is already gone");
-        }
-    }
-}
-
 fn sidecar() -> Node {
     Node {
         kind: ProxyKind::Sidecar,
@@ -128,11 +88,10 @@ fn sidecar() -> Node {
 }
 
 fn one_endpoint_change(s: &Scale) -> Result<()> {
-    let forward = Forward::to(&s.kubectl.within("istio-system"), "deploy/istio-pilot", 15010)?;
+    let pilot = Beside::forward(&s.kubectl.within("istio-system"), "deploy/istio-pilot", 15010)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        let channel =
-            tonic::transport::Endpoint::from_shared(format!("http://127.0.0.1:{}", forward.port))?.connect().await?;
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", pilot.address))?.connect().await?;
         let (ask, asks) = mpsc::channel::<DeltaDiscoveryRequest>(64);
         let first =
             |type_url: &str, names: Vec<String>, node: Option<api_xds::discovery::Node>| DeltaDiscoveryRequest {
