@@ -13,3 +13,4 @@ pub mod netns;
 pub mod processes;
 pub mod sandbox;
 pub mod suite;
+pub mod wiretap;
