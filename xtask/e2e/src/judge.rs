@@ -63,3 +63,8 @@ pub fn workspace() -> PathBuf {
 pub fn ours(name: &str) -> PathBuf {
     PathBuf::from(std::env::var_os("FERROMESH_BIN").unwrap_or_default()).join(name)
 }
+
+/// The program behind `cargo xtask`, beside the programs of ours.
+pub fn xtask() -> PathBuf {
+    ours("../debug/xtask")
+}

@@ -11,6 +11,7 @@ pub mod judge;
 pub mod kubectl;
 pub mod load;
 pub mod netns;
+pub mod person;
 pub mod processes;
 pub mod sandbox;
 pub mod suite;
