@@ -58,7 +58,9 @@ impl Party {
         };
         put("workload", &self.workload);
         put("workload_namespace", &self.namespace);
-        put("principal", &self.principal);
+        // The whole URI, as Istio's metrics have it; elsewhere a principal goes without its scheme.
+        let scheme = if self.principal.is_empty() { "" } else { "spiffe://" };
+        put("principal", &format!("{scheme}{}", self.principal));
         put("app", &self.app);
         put("version", &self.version);
         put("cluster", &self.cluster);

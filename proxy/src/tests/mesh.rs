@@ -126,7 +126,7 @@ async fn through(version: UpstreamVersion) {
     }
     let inner = inner.metrics();
     assert!(inner.contains("connection_security_policy=\"mutual_tls\""), "{inner}");
-    assert!(inner.contains("source_principal=\"cluster.local/ns/shop/sa/web\""), "{inner}");
+    assert!(inner.contains("source_principal=\"spiffe://cluster.local/ns/shop/sa/web\""), "{inner}");
     let outer = outer.metrics();
     assert!(
         outer.contains("response_code=\"200\"") && outer.contains("connection_security_policy=\"unknown\""),
