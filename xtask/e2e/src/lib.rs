@@ -15,4 +15,5 @@ pub mod person;
 pub mod processes;
 pub mod sandbox;
 pub mod suite;
+pub mod tokens;
 pub mod wiretap;

@@ -9,6 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::kubectl::Said;
 
@@ -100,6 +104,13 @@ impl Drop for Wire {
             }
         }
         for host in self.hosts.drain(..).rev() {
+            // Programs of programs, such as the Envoy of an agent, outlive it.
+            let inside = Said::of(Command::new("ip").args(["netns", "pids", &host])).map(|said| said.out);
+            for pid in inside.iter().flat_map(|pids| pids.split_whitespace()).filter_map(|pid| pid.parse().ok()) {
+                if kill(Pid::from_raw(pid), Signal::SIGKILL).is_err() {
+                    eprintln!("process {pid} is already gone");
+                }
+            }
             if let Err(error) = ip(&["netns", "del", &host]) {
                 eprintln!("{error:#}");
             }
