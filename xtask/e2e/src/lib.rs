@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod beside;
 pub mod bookinfo;
+pub mod counters;
 pub mod installed;
 pub mod judge;
 pub mod kubectl;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinSet, time::MissedTickBehavior};
@@ -137,10 +137,24 @@ fn note(report: &Mutex<Report>, began: Instant, failure: &str) {
 /// # Errors
 /// No connection, or no whole answer.
 pub async fn fetch(address: SocketAddr, path: &str) -> Result<(u16, http::HeaderMap, String)> {
+    send(address, http::Request::get(path).header("host", "bookinfo.example.com").body(Full::default())?).await
+}
+
+/// One JSON merge patch on a connection of its own.
+///
+/// # Errors
+/// No connection, or no whole answer.
+pub async fn patch(address: SocketAddr, path: &str, patch: String) -> Result<(u16, String)> {
+    let request = http::Request::patch(path).header("host", address.to_string());
+    let request = request.header("content-type", "application/merge-patch+json").body(Full::from(patch))?;
+    let (status, _, body) = send(address, request).await?;
+    Ok((status, body))
+}
+
+async fn send(address: SocketAddr, mut request: http::Request<Full<Bytes>>) -> Result<(u16, http::HeaderMap, String)> {
     let socket = TcpStream::connect(address).await.context("could not connect")?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
-    let request = http::Request::get(path).header("host", "bookinfo.example.com").header("connection", "close");
-    let request = request.body(Empty::<Bytes>::new())?;
+    request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     let answered = async {
         let answer = sender.send_request(request).await.context("no answer")?;
         let (parts, body) = answer.into_parts();

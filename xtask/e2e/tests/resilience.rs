@@ -2,14 +2,17 @@
 //!
 //! Judged by the page's content, and by what every sidecar counted. Never here: what is served when nothing happens.
 
+mod resilience_cases;
+
 use std::{
     process::{Command, ExitCode},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     bookinfo::{Bookinfo, manifest, whole, whole_pages},
+    counters::{Counters, Watch},
     judge,
     kubectl::Said,
     load::Load,
@@ -17,6 +20,7 @@ use e2e::{
     sandbox::until,
     suite::{self, Test},
 };
+use resilience_cases::changes;
 
 const PER_SECOND: u32 = 200;
 const LIMIT: Duration = Duration::from_secs(120);
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
             killed_and_away(b, "istio-sidecar-injector", "injector")
         }),
         Test::new("restarting_every_deployment_fails_no_request", rollouts),
-        Test::new("a_hundred_changes_fail_no_request_and_no_old_version_serves_after_the_ack", changes),
+        Test::new("a_hundred_changes_fail_no_request_and_no_old_version_serves_after_the_ack", changes::changes),
         Test::new("kill_9_of_the_daemon_leaves_nothing_and_state_comes_back", daemon_killed),
     ];
     suite::run("resilience", tests, || {
@@ -41,29 +45,48 @@ fn main() -> ExitCode {
     })
 }
 
-/// What every sidecar and gateway counted of replies other than 2xx, and of retries: lines of the metric.
-fn counted_failures(b: &Bookinfo) -> Result<Vec<String>> {
-    let script = "for ip in $(kubectl get pods -A -o jsonpath='{range .items[*]}{.status.podIP}{\"\\n\"}{end}' | sort -u); do \
-                  curl -s -m 3 http://$ip:15020/stats/prometheus | grep '^istio_requests_total' || true; done";
-    let said = b.sandbox.shell(script)?.ok()?;
-    ensure!(said.contains("istio_requests_total"), "no sidecar shows istio_requests_total");
-    let bad = |line: &&str| !line.contains("response_code=\"2") && !line.contains("response_code=\"304\"");
-    Ok(said.lines().filter(bad).map(str::to_owned).collect())
+/// The hop of a page at productpage's own sidecar.
+fn at_productpage(pod: &str, series: &str) -> bool {
+    pod.starts_with("productpage-")
+        && series.starts_with("istio_requests_total")
+        && series.contains("reporter=\"destination\"")
 }
 
+/// A reply that no hop may give.
+fn failed(_: &str, series: &str) -> bool {
+    let good = series.contains("response_code=\"2") || series.contains("response_code=\"304\"");
+    series.starts_with("istio_requests_total") && !good
+}
+
+fn retried(_: &str, series: &str) -> bool {
+    series.starts_with("envoy_cluster_upstream_rq_retry{")
+}
+
+/// Does something under load: every page is whole, and every hop of it is counted and answered by 2xx, also at Pods that
+/// end meanwhile.
 fn under_load(b: &Bookinfo, act: impl FnOnce() -> Result<()>) -> Result<()> {
-    let before = counted_failures(b)?;
+    let before = Counters::read(&b.sandbox)?;
+    let watch = Watch::start(&b.sandbox);
     let load = Load::start(b.gateway, "/productpage", PER_SECOND, whole_pages());
     std::thread::sleep(Duration::from_secs(2));
     let acted = act();
     std::thread::sleep(Duration::from_secs(2));
     let report = load.stop()?;
+    let after = watch.stop(&b.sandbox)?;
     acted?;
-    eprintln!("  {} requests, {} failed, slowest {:?}", report.sent, report.failed, report.slowest);
-    report.all_well()?;
-    let after = counted_failures(b)?;
-    let new: Vec<&String> = after.iter().filter(|line| !before.contains(line)).collect();
-    ensure!(new.is_empty(), "hops that answered other than 2xx:\n{new:#?}");
+    let retries: u64 = after.added(&before, retried).iter().map(|(_, more)| more).sum();
+    let counted: u64 = after.added(&before, at_productpage).iter().map(|(_, more)| more).sum();
+    eprintln!(
+        "  {} requests, {} failed, {retries} retries by sidecars and gateways, slowest {:?}",
+        report.sent, report.failed, report.slowest
+    );
+    for (series, more) in after.added(&before, retried) {
+        eprintln!("    {more} retries: {series}");
+    }
+    let failed = after.added(&before, failed);
+    report.all_well().with_context(|| format!("hops that answered other than 2xx: {failed:#?}"))?;
+    ensure!(failed.is_empty(), "hops that answered other than 2xx:\n{failed:#?}");
+    ensure!(counted >= report.sent, "of {} requests only {counted} were counted at productpage", report.sent);
     Ok(())
 }
 
@@ -93,69 +116,6 @@ fn rollouts(b: &Bookinfo) -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// Each change names itself in a reply header; once the gateway's proxy has acknowledged it, no request that starts is
-/// answered by an older one.
-#[expect(clippy::disallowed_methods, reason = "which request started before which change is told by the clock")]
-fn changes(b: &Bookinfo) -> Result<()> {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    };
-    let floor = Arc::new(std::sync::Mutex::new(vec![(Instant::now(), 0_u64)]));
-    let seen = Arc::new(AtomicU64::new(0));
-    let (floors, newest) = (Arc::clone(&floor), Arc::clone(&seen));
-    let load = Load::start(
-        b.gateway,
-        "/productpage",
-        50,
-        Arc::new(move |status, headers: &http::HeaderMap, body: &str, started| {
-            let version: u64 = headers
-                .get("x-change")
-                .and_then(|value| value.to_str().ok())
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0);
-            newest.fetch_max(version, Ordering::Relaxed);
-            let least = floors
-                .lock()
-                .ok()?
-                .iter()
-                .filter(|(at, _)| *at <= started)
-                .map(|(_, version)| *version)
-                .max()
-                .unwrap_or(0);
-            let old = (version < least).then(|| {
-                format!("served by change {version}, but {least} was acknowledged before the request started")
-            });
-            whole(status, body).or(old)
-        }),
-    );
-    let base = std::fs::read_to_string(manifest("bookinfo/networking/bookinfo-gateway.yaml"))?;
-    let mut times = Vec::new();
-    for change in 1..=100_u64 {
-        let yaml = base.replace(
-            "    route:\n",
-            &format!("    headers: {{response: {{set: {{x-change: '{change}'}}}}}}\n    route:\n"),
-        );
-        let began = Instant::now();
-        b.kubectl.apply(&yaml)?;
-        // The newest version is seen only after the swap that the ACK follows.
-        until("the change is served", Duration::from_secs(2), || {
-            let (_, body) = b.page("/productpage")?;
-            ensure!(!body.is_empty());
-            ensure!(seen.load(Ordering::Relaxed) >= change, "still {}", seen.load(Ordering::Relaxed));
-            Ok(())
-        })?;
-        times.push(began.elapsed());
-        if let Ok(mut floors) = floor.lock() {
-            floors.push((Instant::now(), change));
-        }
-    }
-    let report = load.stop()?;
-    times.sort();
-    eprintln!("  change → served: median {:?}, slowest {:?}; {} requests", times[50], times[99], report.sent);
-    report.all_well()
 }
 
 fn daemon_killed(b: &Bookinfo) -> Result<()> {
