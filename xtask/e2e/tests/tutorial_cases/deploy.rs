@@ -49,7 +49,10 @@ pub(crate) const TUTORIAL: Tutorial = Tutorial {
         Shows(&["<u>reviews-v3"]),
         ShowsNot(&["<u>reviews-v1", "<u>reviews-v2"]),
         Verbatim("kubectl apply -f samples/bookinfo/networking/virtual-service-reviews-50-v3.yaml"),
-        Reader("sleep 1; for n in $(seq 40); do curl -s $URL | grep -o '<u>reviews-v.'; done"),
+        // The rule is there once v1 answers again; what comes after that is by the rule alone.
+        Reader(
+            "for i in $(seq 200); do curl -s $URL | grep -q '<u>reviews-v1' && break; sleep 0.05; done; for n in $(seq 40); do curl -s $URL | grep -o '<u>reviews-v.'; done",
+        ),
         Shows(&["<u>reviews-v1", "<u>reviews-v3"]),
         ShowsNot(&["<u>reviews-v2"]),
         Verbatim("istioctl get virtualservices"),
