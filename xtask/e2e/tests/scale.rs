@@ -19,6 +19,10 @@ use e2e::{
     sandbox::{Sandbox, until},
     suite::{self, Test},
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
     let tests = vec![
         Test::new("one_endpoint_change_is_one_resource_and_nothing_else", one_endpoint_change),
         Test::new("memory_with_a_thousand_services_of_three", memory),
+        Test::new("questions_for_names_wait_while_the_daemon_is_busy", busy_daemon),
     ];
     suite::run("scale", tests, || {
         let sandbox = Sandbox::start("scale")?;
@@ -177,5 +182,25 @@ fn memory(s: &Scale) -> Result<()> {
     let (pilot, sidecar, server) = (largest("pilot")?, largest("proxy")?, processes::resident_mib(daemon)?);
     eprintln!("  pilot {pilot} MiB, sidecar {sidecar} MiB, sandbox server and node {server} MiB");
     ensure!(pilot <= 150 && sidecar <= 40 && server <= 250, "pilot {pilot}, sidecar {sidecar}, server {server} MiB");
+    Ok(())
+}
+
+/// A question that finds no room costs whoever asked five seconds, so a stopped daemon must find them all.
+fn busy_daemon(s: &Scale) -> Result<()> {
+    let lost = || -> Result<u64> {
+        let counters = s.sandbox.shell("grep ^Udp: /proc/net/snmp")?.ok()?;
+        let mut lines = counters.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let (names, values) = (lines.next().context("no names")?, lines.next().context("no values")?);
+        let at = names.iter().position(|name| *name == "RcvbufErrors").context("no RcvbufErrors")?;
+        Ok(values.get(at).context("no value")?.parse()?)
+    };
+    let daemon = Pid::from_raw(s.sandbox.pid()?);
+    let before = lost()?;
+    kill(daemon, Signal::SIGSTOP)?;
+    let asked = s.sandbox.shell("for i in $(seq 400); do echo question >/dev/udp/198.19.0.10/53; done");
+    kill(daemon, Signal::SIGCONT)?;
+    asked?.ok()?;
+    let lost = lost()? - before;
+    ensure!(lost == 0, "{lost} of 400 questions were lost");
     Ok(())
 }

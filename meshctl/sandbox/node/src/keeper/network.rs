@@ -21,6 +21,9 @@ const LINK_MTU: u32 = 65_535;
 /// Link numbers of Pods begin here, above whatever a new namespace has.
 const LINK_BASE: u32 = 1_000;
 const BACKLOG: i32 = 4096;
+/// Datagrams that wait while the daemon is busy: a query that finds no room costs its sender five seconds. The kernel
+/// gives at the most what `net.core.rmem_max` allows.
+const DATAGRAMS_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// A Pod's namespaces, held by descriptor.
 pub(crate) struct PodSpaces {
@@ -173,6 +176,7 @@ fn open(kind: SocketKind) -> io::Result<OwnedFd> {
         }
         SocketKind::Udp(address, port) => {
             let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
+            setsockopt(&socket, sockopt::RcvBuf, &DATAGRAMS_WAITING_BYTES)?;
             bind_to(&socket, address, port)?;
             Ok(socket)
         }
