@@ -4,16 +4,27 @@
 //! matches nothing, so an ALLOW without rules denies all. On TCP, what only HTTP knows is read as Istio reads it.
 //! Never here: who the caller is (the handshake proved it). Called by the proxy before routing, and `meshctl can`.
 
-use std::net::IpAddr;
+mod index;
+mod nested;
+mod rule;
 
-use ipnet::IpNet;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
     head::Head,
-    pattern::Text,
-    spec::{Authorization, AuthorizationAction, AuthorizationOperation, AuthorizationSource, Origin},
-    why::{Miss, Tried, Why},
+    spec::{
+        Authorization, AuthorizationAction, AuthorizationOperation, AuthorizationSource, OperationTest, SourceTest,
+    },
+    why::{Tried, Why},
 };
+use index::Index;
+use rule::{Asked, Rule};
+
+/// Rules of a layer up to which they are tried one after the other.
+const FEW: usize = 4;
 
 /// What is known of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +35,10 @@ pub struct Peer<'a> {
     pub namespace: Option<&'a str>,
     /// Address of the direct peer.
     pub address: IpAddr,
-    /// Port the client wanted (original destination).
-    pub port: u16,
+    /// Where the client wanted to go (original destination).
+    pub destination: SocketAddr,
+    /// Server name of its ClientHello.
+    pub server_name: Option<&'a str>,
 }
 
 /// What is decided.
@@ -36,7 +49,7 @@ pub enum Verdict<'a> {
     /// It may not.
     Denied {
         /// The rule that denies; none: no rule allows.
-        rule: Option<&'a str>,
+        rule: Option<&'a Arc<str>>,
     },
 }
 
@@ -59,124 +72,49 @@ pub struct Policies {
 struct Layer {
     action: AuthorizationAction,
     rules: Box<[Rule]>,
+    /// None where there are few rules.
+    index: Option<Box<Index>>,
 }
 
-#[derive(Debug, Clone)]
-struct Rule {
-    name: Box<str>,
-    origin: Option<Origin>,
-    from: Box<[Source]>,
-    to: Box<[Operation]>,
-}
-
-#[derive(Debug, Clone)]
-struct Source {
-    principals: Texts,
-    namespaces: Texts,
-    addresses: Sets<IpNet>,
-}
-
-#[derive(Debug, Clone)]
-struct Operation {
-    hosts: Texts,
-    methods: Texts,
-    paths: Texts,
-    ports: Sets<u16>,
-}
-
-/// Any of these, and none of those; an empty list of these means any at all.
-#[derive(Debug, Clone)]
-struct Sets<T> {
-    any: Box<[T]>,
-    none: Box<[T]>,
-}
-
-type Texts = Sets<Text>;
-
-impl<T> Sets<T> {
-    fn hold(&self, mut test: impl FnMut(&T) -> bool) -> bool {
-        (self.any.is_empty() || self.any.iter().any(&mut test)) && !self.none.iter().any(test)
+fn source_knows_http(test: &SourceTest) -> bool {
+    match test {
+        SourceTest::Header(..) => true,
+        SourceTest::Principals(_)
+        | SourceTest::Namespaces(_)
+        | SourceTest::TrustDomains(_)
+        | SourceTest::Addresses(_) => false,
     }
 }
 
-impl Texts {
-    fn compile(any: &[String], none: &[String], fold: bool) -> Self {
-        let all = |list: &[String]| list.iter().map(|text| Text::policy(text, fold)).collect();
-        Self { any: all(any), none: all(none) }
-    }
-
-    /// A value that is not there matches no text, not even `*`.
-    fn hold_for(&self, value: Option<&str>) -> bool {
-        self.hold(|text| value.is_some_and(|value| text.matches(value.as_bytes())))
+fn operation_knows_http(test: &OperationTest) -> bool {
+    match test {
+        OperationTest::Hosts(_) | OperationTest::Methods(_) | OperationTest::Paths(_) => true,
+        OperationTest::Ports(_) | OperationTest::Addresses(_) | OperationTest::ServerNames(_) => false,
     }
 }
 
-impl Source {
-    fn compile(source: &AuthorizationSource) -> Self {
-        let AuthorizationSource { principals, not_principals, namespaces, not_namespaces, ip_blocks, not_ip_blocks } =
-            source;
-        Self {
-            principals: Texts::compile(principals, not_principals, false),
-            namespaces: Texts::compile(namespaces, not_namespaces, false),
-            addresses: Sets { any: ip_blocks.as_slice().into(), none: not_ip_blocks.as_slice().into() },
-        }
-    }
-
-    fn takes(&self, peer: &Peer<'_>) -> bool {
-        let address = peer.address.to_canonical();
-        self.principals.hold_for(peer.principal)
-            && self.namespaces.hold_for(peer.namespace)
-            && self.addresses.hold(|block| block.contains(&address))
-    }
-}
-
-impl Operation {
-    fn compile(operation: &AuthorizationOperation) -> Self {
-        let AuthorizationOperation { hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths } =
-            operation;
-        Self {
-            hosts: Texts::compile(hosts, not_hosts, true),
-            methods: Texts::compile(methods, not_methods, false),
-            paths: Texts::compile(paths, not_paths, false),
-            ports: Sets { any: ports.as_slice().into(), none: not_ports.as_slice().into() },
-        }
-    }
-
-    /// A host matches with its port or without.
-    fn takes(&self, peer: &Peer<'_>, head: Option<&Head<'_>>) -> bool {
-        self.ports.hold(|port| *port == peer.port)
-            && self.methods.hold_for(head.map(|head| head.method().as_str()))
-            && self.paths.hold_for(head.map(Head::path))
-            && self.hosts.hold(|text| {
-                head.is_some_and(|head| {
-                    text.matches(head.host().as_bytes()) || text.matches(head.authority().as_bytes())
-                })
-            })
-    }
-}
-
-/// A layer as it holds for TCP, where hosts, methods and paths do not exist: in ALLOW a rule that asks for one is
+/// A layer as it holds for TCP, where hosts, methods, paths and headers do not exist: in ALLOW a rule that asks for one is
 /// dropped (fewer may), in DENY the question is dropped from the rule (fewer may, too).
 #[must_use]
 pub fn for_tcp(layer: &Authorization) -> Authorization {
-    let http_only = |operation: &AuthorizationOperation| {
-        let AuthorizationOperation { hosts, not_hosts, methods, not_methods, paths, not_paths, ports: _, not_ports: _ } =
-            operation;
-        [hosts, not_hosts, methods, not_methods, paths, not_paths].into_iter().any(|list| !list.is_empty())
-    };
     let mut layer = layer.clone();
     match layer.action {
-        AuthorizationAction::Allow => layer.rules.retain(|rule| !rule.to.iter().any(http_only)),
+        AuthorizationAction::Allow => layer.rules.retain(|rule| {
+            !rule.from.iter().flatten().any(|clause| source_knows_http(&clause.test))
+                && !rule.to.iter().flatten().any(|clause| operation_knows_http(&clause.test))
+        }),
         AuthorizationAction::Deny => {
             for rule in &mut layer.rules {
-                for operation in &mut rule.to {
-                    *operation = AuthorizationOperation {
-                        ports: std::mem::take(&mut operation.ports),
-                        not_ports: std::mem::take(&mut operation.not_ports),
-                        ..AuthorizationOperation::default()
-                    };
+                for source in &mut rule.from {
+                    source.retain(|clause| !source_knows_http(&clause.test));
                 }
-                if rule.to.contains(&AuthorizationOperation::default()) {
+                for operation in &mut rule.to {
+                    operation.retain(|clause| !operation_knows_http(&clause.test));
+                }
+                if rule.from.iter().any(AuthorizationSource::is_empty) {
+                    rule.from.clear();
+                }
+                if rule.to.iter().any(AuthorizationOperation::is_empty) {
                     rule.to.clear();
                 }
             }
@@ -185,25 +123,43 @@ pub fn for_tcp(layer: &Authorization) -> Authorization {
     layer
 }
 
+impl Layer {
+    fn compile(layer: &Authorization) -> Self {
+        let Authorization { action, rules } = layer;
+        Self {
+            action: *action,
+            rules: rules.iter().map(|rule| Rule::compile(rule, *action)).collect(),
+            index: (rules.len() > FEW).then(|| Box::new(Index::build(rules))),
+        }
+    }
+
+    /// The first rule that matches.
+    fn first(&self, asked: &Asked<'_>) -> Option<(usize, &Rule)> {
+        let Some(index) = &self.index else {
+            return self.rules.iter().enumerate().find(|(_, rule)| rule.miss(asked).is_none());
+        };
+        let mut found: Option<(usize, &Rule)> = None;
+        index.each(asked, &mut |ids| {
+            for at in ids.iter().map(|id| *id as usize) {
+                if found.is_some_and(|(best, _)| best <= at) {
+                    break;
+                }
+                if let Some(rule) = self.rules.get(at).filter(|rule| rule.miss(asked).is_none()) {
+                    found = Some((at, rule));
+                    break;
+                }
+            }
+        });
+        found
+    }
+}
+
 impl Policies {
     /// Compiles the layers of a chain.
     pub fn compile(layers: &[Authorization], carried: Carried) -> Self {
-        let layer = |layer: &Authorization| Layer {
-            action: layer.action,
-            rules: layer
-                .rules
-                .iter()
-                .map(|rule| Rule {
-                    name: rule.name.as_str().into(),
-                    origin: rule.origin.clone(),
-                    from: rule.from.iter().map(Source::compile).collect(),
-                    to: rule.to.iter().map(Operation::compile).collect(),
-                })
-                .collect(),
-        };
         let layers = match carried {
-            Carried::Http => layers.iter().map(layer).collect(),
-            Carried::Tcp => layers.iter().map(|raw| layer(&for_tcp(raw))).collect(),
+            Carried::Http => layers.iter().map(Layer::compile).collect(),
+            Carried::Tcp => layers.iter().map(|layer| Layer::compile(&for_tcp(layer))).collect(),
         };
         Self { layers }
     }
@@ -214,30 +170,22 @@ impl Policies {
     }
 }
 
-impl Rule {
-    fn miss(&self, peer: &Peer<'_>, head: Option<&Head<'_>>) -> Option<Miss<'_>> {
-        if !(self.from.is_empty() || self.from.iter().any(|source| source.takes(peer))) {
-            Some(Miss::Caller)
-        } else if !(self.to.is_empty() || self.to.iter().any(|operation| operation.takes(peer, head))) {
-            Some(Miss::Operation)
-        } else {
-            None
-        }
-    }
-}
-
 /// Decides whether a request (or, without a head, a connection) may pass.
-pub fn check<'p>(policies: &'p Policies, peer: &Peer<'_>, head: Option<&Head<'_>>, why: &mut impl Why) -> Verdict<'p> {
+pub fn check<'p, W: Why>(policies: &'p Policies, peer: &Peer<'_>, head: Option<&Head<'_>>, why: &mut W) -> Verdict<'p> {
+    let asked = Asked::new(peer, head);
     for layer in &policies.layers {
-        let of = match layer.action {
-            AuthorizationAction::Allow => "allow",
-            AuthorizationAction::Deny => "deny",
-        };
-        let hit = layer.rules.iter().enumerate().find(|(index, rule)| {
-            let miss = rule.miss(peer, head);
-            why.tried(Tried { of, index: *index, name: &rule.name, origin: rule.origin.as_ref() }, miss);
-            miss.is_none()
-        });
+        let hit = layer.first(&asked);
+        if W::LISTENS {
+            let of = match layer.action {
+                AuthorizationAction::Allow => "allow",
+                AuthorizationAction::Deny => "deny",
+            };
+            let until = hit.map_or(layer.rules.len(), |(at, _)| at + 1);
+            for (index, rule) in layer.rules.iter().take(until).enumerate() {
+                let tried = Tried { of, index, name: &rule.name, origin: rule.origin.as_ref() };
+                why.tried(tried, rule.miss(&asked));
+            }
+        }
         match (layer.action, hit) {
             (AuthorizationAction::Allow, Some(_)) | (AuthorizationAction::Deny, None) => {}
             (AuthorizationAction::Allow, None) => return Verdict::Denied { rule: None },
@@ -247,5 +195,7 @@ pub fn check<'p>(policies: &'p Policies, peer: &Peer<'_>, head: Option<&Head<'_>
     Verdict::Allowed
 }
 
+#[cfg(test)]
+mod laws;
 #[cfg(test)]
 mod tests;

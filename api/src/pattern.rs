@@ -71,6 +71,8 @@ pub enum Text {
     SuffixFold(Box<[u8]>),
     /// The whole value.
     Regex(Box<Regex>),
+    /// A path with operators for segments.
+    Template(Template),
 }
 
 impl Text {
@@ -121,6 +123,106 @@ impl Text {
             Self::PrefixFold(text) => starts(text),
             Self::SuffixFold(text) => ends(text),
             Self::Regex(regex) => regex.is_match(value),
+            Self::Template(template) => template.matches(value),
+        }
+    }
+
+    /// Reads the notation of policies for paths: as [`Text::policy`], or a template where there are operators.
+    pub fn path(text: &str) -> Self {
+        if Template::is_one(text) { Self::Template(Template::compile(text)) } else { Self::policy(text, false) }
+    }
+}
+
+/// Why a path of a policy is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// Operators, and no slash before them.
+    #[error("a path with {{*}} or {{**}} must start with a slash")]
+    Relative,
+    /// `{**}` is not the last operator.
+    #[error("{{**}} must be the last operator of a path")]
+    NotLast,
+    /// Braces that are no operators.
+    #[error("a path may hold braces only as the operators {{*}} and {{**}}, each a whole segment")]
+    Braces,
+    /// A segment with a character that may not stand beside operators.
+    #[error("{0:?} cannot be a segment of a path with operators")]
+    Segment(String),
+}
+
+/// A path in which `{*}` stands for one segment that is not empty, and the last operator, `{**}`, for any text at all
+/// (Envoy's `uri_template`). Unlike Envoy's, its operators take every character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Segments before `{**}`, each after a slash; none: `{*}`.
+    head: Box<[Option<Box<[u8]>>]>,
+    /// What follows `{**}`; none: there is no `{**}`.
+    tail: Option<Box<[u8]>>,
+}
+
+impl Template {
+    /// Whether a path holds operators.
+    pub fn is_one(text: &str) -> bool {
+        text.contains("{*}") || text.contains("{**}")
+    }
+
+    /// Reads a path of a policy, with operators or without.
+    ///
+    /// # Errors
+    /// Braces that are no operators, an operator after `{**}`, or beside operators what no path holds.
+    pub fn read(text: &str) -> Result<Self, TemplateError> {
+        let templated = Self::is_one(text);
+        let literal = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&b);
+        if templated && !text.starts_with('/') {
+            return Err(TemplateError::Relative);
+        }
+        let mut last = false;
+        for segment in text.trim_matches('/').split('/') {
+            match segment {
+                "{*}" | "{**}" if last => return Err(TemplateError::NotLast),
+                "{**}" => last = true,
+                "{*}" => {}
+                _ if segment.contains(['{', '}']) => return Err(TemplateError::Braces),
+                _ if templated && (segment.is_empty() || !segment.bytes().all(literal)) => {
+                    return Err(TemplateError::Segment(segment.to_owned()));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self::compile(text))
+    }
+
+    /// Reads a template that is one.
+    fn compile(text: &str) -> Self {
+        let (before, tail) = match text.split_once("/{**}") {
+            Some((before, after)) => (before, Some(after.as_bytes().into())),
+            None => (text, None),
+        };
+        let segments = before.split('/').skip(1);
+        let head = segments.map(|segment| (segment != "{*}").then(|| segment.as_bytes().into())).collect();
+        Self { head, tail }
+    }
+
+    /// The plain text that every path it takes begins with.
+    pub fn literal(text: &str) -> &str {
+        text.split_once("/{*").map_or(text, |(before, _)| text.get(..before.len() + 1).unwrap_or(text))
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        let mut rest = path;
+        for want in &self.head {
+            let Some(after) = rest.strip_prefix(b"/") else { return false };
+            let end = after.iter().position(|b| *b == b'/').unwrap_or(after.len());
+            let (segment, next) = after.split_at(end);
+            let good = want.as_deref().map_or(!segment.is_empty(), |want| want == segment);
+            if !good {
+                return false;
+            }
+            rest = next;
+        }
+        match &self.tail {
+            None => rest.is_empty(),
+            Some(tail) => rest.first() == Some(&b'/') && rest.len() > tail.len() && rest.ends_with(tail),
         }
     }
 }
@@ -156,6 +258,17 @@ mod tests {
     }
 
     #[test]
+    fn operators_are_whole_segments() {
+        let check = |text: &str, good: bool| assert_eq!(Template::read(text).is_ok(), good, "{text}");
+        for text in ["/a", "/a*", "*", "*/a", "/a//b", "/{*}", "/{**}/foo", "/foo/{*}/bar/{**}/", "/%2a/{*}"] {
+            check(text, true);
+        }
+        for text in ["/{a}", "/a{*}", "/{*}.txt", "/*/baz/{*}", "/**/baz/{*}", "/{**}/foo/{*}", "a/{*}", "/a//{*}"] {
+            check(text, false);
+        }
+    }
+
+    #[test]
     fn policies_write_stars() {
         for (text, value, want) in [
             ("*", "", true),
@@ -166,6 +279,26 @@ mod tests {
             ("*.com", ".net", false),
         ] {
             assert_eq!(Text::policy(text, false).matches(value.as_bytes()), want, "{text} {value}");
+        }
+        for (text, value, want) in [
+            ("/foo/{*}", "/foo/bar", true),
+            ("/foo/{*}", "/foo/", false),
+            ("/foo/{*}", "/foo/bar/baz", false),
+            ("/foo/{**}/", "/foo/bar/", true),
+            ("/foo/{**}/", "/foo//", true),
+            ("/foo/{**}/", "/foo/", false),
+            ("/foo/{**}/", "/foo/bar", false),
+            ("/foo/{*}/bar/{**}", "/foo/buzz/bar/", true),
+            ("/foo/{*}/bar/{**}", "/foo/buzz/bar/baz/x", true),
+            ("/foo/{*}/bar/{**}", "/foo/buzz/bar", false),
+            ("/any/{**}", "/any/*abc", true),
+            ("/any/{**}", "/any/%2a\u{e9}", true),
+            ("/{**}/end", "/a/b/end", true),
+            ("/{**}/end", "/end", false),
+            ("/{**}", "/", true),
+        ] {
+            assert_eq!(Text::path(text).matches(value.as_bytes()), want, "{text} {value}");
+            assert!(!want || value.starts_with(Template::literal(text)), "{text} {value}");
         }
         assert!(Text::policy("Secret.com", true).matches(b"sECRET.com"));
         assert!(Text::policy("*.COM", true).matches(b"x.com"));

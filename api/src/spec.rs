@@ -6,6 +6,7 @@
 //! Never here: how a mesh is resolved, or anything a request changes.
 
 mod access_log;
+mod authorization;
 mod cluster;
 mod listener;
 mod routes;
@@ -15,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{access_log::*, cluster::*, listener::*, routes::*, secret::*};
+pub use self::{access_log::*, authorization::*, cluster::*, listener::*, routes::*, secret::*};
 use crate::note::ObjectRef;
 
 /// Application protocol that two of our proxies agree on: HTTP/1 requests ride HTTP/2, the original protocol marked.

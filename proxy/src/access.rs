@@ -62,6 +62,20 @@ pub(crate) struct Asked {
     pub(crate) headers: Vec<Option<HeaderValue>>,
 }
 
+/// Authorization refused it.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    /// The rule that denies; none: no rule allows.
+    pub(crate) rule: Option<Arc<str>>,
+}
+
+impl std::fmt::Display for Denied {
+    /// As Envoy writes it in its details.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "rbac_access_denied_matched_policy[{}]", self.rule.as_deref().unwrap_or("none"))
+    }
+}
+
 /// What became of one request.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -76,6 +90,7 @@ pub(crate) struct Record {
     pub(crate) code: u16,
     pub(crate) flags: Flags,
     pub(crate) details: &'static str,
+    pub(crate) denied: Option<Denied>,
     pub(crate) transport_failure: Option<Box<str>>,
     pub(crate) received: Rc<Cell<u64>>,
     pub(crate) sent: u64,
@@ -150,6 +165,7 @@ impl Record {
             code: 0,
             flags: Flags::NONE,
             details: "",
+            denied: None,
             transport_failure: None,
             received: Rc::default(),
             sent: 0,

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    access::{Downstream, Record},
+    access::{Denied, Downstream, Record},
     http::{View, authorize},
     io::Io,
     limits::TCP_BUFFER_BYTES,
@@ -87,11 +87,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, downstream: Downstream, or
     }
     let policies = &view.chain.authorization;
     if !policies.is_empty() {
-        let peer = authorize::peer(&downstream, original.port());
+        let peer = authorize::peer(&downstream, original);
         if let Verdict::Denied { rule } = authz::check(policies, &peer, None, &mut ()) {
-            tracing::debug!(rule, peer = %downstream.remote, "connection denied");
-            record.flag(Flags::DENIED);
-            record.details = "rbac_access_denied_matched_policy[none]";
+            tracing::debug!(rule = rule.map(|rule| &**rule), peer = %downstream.remote, "connection denied");
+            record.denied = Some(Denied { rule: rule.cloned() });
             return record.finish();
         }
     }

@@ -3,6 +3,7 @@
 //! Each test says what is configured in a few words, sends bytes, and looks at the bytes that come back; ports are the
 //! system's choice, nothing waits for luck. Never here: namespaces, pilot or citadel (`xtask/e2e` has them).
 
+mod denied;
 mod door;
 mod exchange;
 pub(crate) mod h2;

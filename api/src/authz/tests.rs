@@ -1,6 +1,6 @@
 //! Tests of `authz`: one policy and one caller a line.
 //!
-//! Policies are JSON of the spec's own types, callers `PRINCIPAL ADDRESS:PORT [METHOD AUTHORITY PATH]`, `-` for nobody.
+//! Callers are `PRINCIPAL ADDRESS:PORT [METHOD AUTHORITY PATH [NAME=VALUE …]]`, `-` for nobody; the port is the one asked for.
 //! Never here: parsing of AuthorizationPolicy. Run by `cargo test -p api`.
 
 use http::{HeaderMap, Method};
@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use super::*;
 use crate::{
     head::{Scheme, Target},
-    spec::{AuthorizationRule, PathNormalization},
+    spec::{AuthorizationClause, AuthorizationRule, PathNormalization},
 };
 
 fn layer(
@@ -40,16 +40,32 @@ fn list(text: &str) -> Vec<String> {
     text.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
+fn is<T>(test: T) -> Vec<AuthorizationClause<T>> {
+    vec![AuthorizationClause::is(test)]
+}
+
+fn is_not<T>(test: T) -> Vec<AuthorizationClause<T>> {
+    vec![AuthorizationClause::is_not(test)]
+}
+
 fn principals(text: &str) -> AuthorizationSource {
-    AuthorizationSource { principals: list(text), ..AuthorizationSource::default() }
+    is(SourceTest::Principals(list(text)))
+}
+
+fn header(name: &str, values: &str) -> SourceTest {
+    SourceTest::Header(name.to_owned(), list(values))
+}
+
+fn blocks(text: &str) -> Vec<ipnet::IpNet> {
+    list(text).iter().map(|block| block.parse().unwrap()).collect()
 }
 
 fn paths(text: &str) -> AuthorizationOperation {
-    AuthorizationOperation { paths: list(text), ..AuthorizationOperation::default() }
+    is(OperationTest::Paths(list(text)))
 }
 
 fn hosts(text: &str) -> AuthorizationOperation {
-    AuthorizationOperation { hosts: list(text), ..AuthorizationOperation::default() }
+    is(OperationTest::Hosts(list(text)))
 }
 
 fn check(layers: &[Authorization], caller: &str, want: bool) {
@@ -60,10 +76,15 @@ fn check(layers: &[Authorization], caller: &str, want: bool) {
         principal,
         namespace: principal.and_then(|text| text.split('/').nth(2)),
         address: socket.ip(),
-        port: socket.port(),
+        destination: ([198, 18, 0, 5], socket.port()).into(),
+        server_name: Some("Outbound_.80_._.reviews"),
     };
-    let headers = HeaderMap::new();
-    let verdict = if let [_, _, method, authority, path] = words.as_slice() {
+    let mut headers = HeaderMap::new();
+    let verdict = if let [_, _, method, authority, path, lines @ ..] = words.as_slice() {
+        for (name, value) in lines.iter().filter_map(|line| line.split_once('=')) {
+            let name: http::HeaderName = name.parse().unwrap();
+            headers.append(name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
         let method: Method = method.parse().unwrap();
         let target = Target { scheme: Scheme::Http, authority, path };
         let head = Head::read(&method, target, &headers, PathNormalization::MergeSlashes).unwrap();
@@ -107,17 +128,22 @@ fn principals_need_a_certificate() {
 
 #[test]
 fn nobody_is_not_someone() {
-    let source = AuthorizationSource { not_principals: list(SLEEP), ..AuthorizationSource::default() };
+    let source = is_not(SourceTest::Principals(list(SLEEP)));
     check(&[deny(vec![(vec![source.clone()], vec![])])], "- 10.0.0.1:80 GET a /", false);
     check(&[deny(vec![(vec![source], vec![])])], &format!("{SLEEP} 10.0.0.1:80 GET a /"), true);
 }
 
 #[test]
 fn namespaces_and_addresses() {
-    let source = |namespaces: &str, block: &str| AuthorizationSource {
-        namespaces: list(namespaces),
-        ip_blocks: list(block).iter().map(|block| block.parse().unwrap()).collect(),
-        ..AuthorizationSource::default()
+    let source = |namespaces: &str, block: &str| {
+        let mut clauses = Vec::new();
+        if !namespaces.is_empty() {
+            clauses.extend(is(SourceTest::Namespaces(list(namespaces))));
+        }
+        if !block.is_empty() {
+            clauses.extend(is(SourceTest::Addresses(blocks(block))));
+        }
+        clauses
     };
     check(&[allow(vec![(vec![source("shop", "")], vec![])])], &format!("{SLEEP} 10.0.0.1:80 GET a /"), true);
     check(&[allow(vec![(vec![source("other", "")], vec![])])], &format!("{SLEEP} 10.0.0.1:80 GET a /"), false);
@@ -128,6 +154,60 @@ fn namespaces_and_addresses() {
         false,
     );
     check(&[allow(vec![(vec![source("", "10.0.0.0/24")], vec![])])], "- [::ffff:10.0.0.9]:80 GET a /", true);
+    check(&[deny(vec![(vec![source("", "::ffff:10.0.0.0/120")], vec![])])], "- 10.0.0.9:80 GET a /", false);
+}
+
+#[test]
+fn trust_domains_are_the_first_part_of_a_principal() {
+    let policy = |not: bool, text: &str| {
+        [allow(vec![(vec![vec![AuthorizationClause { test: SourceTest::TrustDomains(list(text)), not }]], vec![])])]
+    };
+    let sleep = format!("{SLEEP} 10.0.0.1:80");
+    check(&policy(false, "cluster.local"), &sleep, true);
+    check(&policy(false, "cluster*"), &sleep, true);
+    check(&policy(false, "cluster"), &sleep, false);
+    check(&policy(false, "*"), "- 10.0.0.1:80", false);
+    check(&policy(true, "bad*,cluster.local"), &sleep, false);
+    check(&policy(true, "bad*"), &sleep, true);
+}
+
+#[test]
+fn where_a_connection_was_for() {
+    let to = |test| [allow(vec![(vec![], vec![is(test)])])];
+    check(&to(OperationTest::Addresses(blocks("198.18.0.0/16"))), "- 10.0.0.1:80", true);
+    check(&to(OperationTest::Addresses(blocks("198.19.0.0/16"))), "- 10.0.0.1:80", false);
+    check(&to(OperationTest::ServerNames(list("outbound_.80_*"))), "- 10.0.0.1:80", true);
+    check(&to(OperationTest::ServerNames(list("*.com"))), "- 10.0.0.1:80", false);
+}
+
+#[test]
+fn a_header_opens_as_a_whole_and_closes_by_any_part() {
+    let allow_if = |clauses| [allow(vec![(vec![clauses], vec![])])];
+    let deny_if = |clauses| [deny(vec![(vec![clauses], vec![])])];
+    let role = || header("x-role", "admin");
+    for lines in ["x-role=admin", "x-role=user x-role=admin", "x-role=user,admin", "x-role=a x-role=admin x-role=b"] {
+        let caller = format!("- 10.0.0.1:80 GET a / {lines}");
+        let alone = lines == "x-role=admin";
+        check(&allow_if(is(role())), &caller, alone);
+        check(&allow_if(is_not(role())), &caller, false);
+        check(&deny_if(is(role())), &caller, false);
+        check(&deny_if(is_not(role())), &caller, alone);
+    }
+    let none = "- 10.0.0.1:80 GET a /";
+    check(&allow_if(is(header("x-role", "*"))), none, false);
+    check(&allow_if(is_not(header("x-role", "*"))), none, true);
+    check(&deny_if(is(header("x", "*"))), "- 10.0.0.1:80 GET a / x=\u{ff}", false);
+    check(&deny_if(is(role())), "- 10.0.0.1:80", false);
+    check(&allow_if(is(role())), "- 10.0.0.1:80", false);
+}
+
+#[test]
+fn templates_take_every_character() {
+    let policy = [deny(vec![(vec![], vec![paths("/any/{**}")])])];
+    for path in ["/any/*abc", "/any/%2a", "/any/a/b"] {
+        check(&policy, &format!("- 10.0.0.1:80 GET a {path}"), false);
+    }
+    check(&policy, "- 10.0.0.1:80 GET a /any", true);
 }
 
 #[test]
@@ -152,12 +232,9 @@ fn paths_are_the_normalised_ones_without_query() {
 
 #[test]
 fn all_parts_of_a_rule_must_hold() {
-    let operation = AuthorizationOperation {
-        methods: list("GET,HEAD"),
-        not_paths: list("/x*"),
-        ports: vec![80],
-        ..AuthorizationOperation::default()
-    };
+    let methods = is(OperationTest::Methods(list("GET,HEAD")));
+    let rest = [is_not(OperationTest::Paths(list("/x*"))), is(OperationTest::Ports(vec![80]))];
+    let operation = [methods, rest.concat()].concat();
     let policy = [allow(vec![(vec![principals(SLEEP)], vec![operation])])];
     check(&policy, &format!("{SLEEP} 10.0.0.1:80 GET a /"), true);
     check(&policy, &format!("{SLEEP} 10.0.0.1:80 POST a /"), false);
@@ -175,7 +252,7 @@ fn deny_beats_allow_and_every_layer_counts() {
 
 #[test]
 fn on_tcp_what_only_http_knows_allows_less_and_denies_more() {
-    let mixed = AuthorizationOperation { ports: vec![80], ..paths("/x") };
+    let mixed = [is(OperationTest::Ports(vec![80])), paths("/x")].concat();
     check(&[allow(vec![(vec![], vec![mixed.clone()])])], "- 10.0.0.1:80", false);
     check(&[deny(vec![(vec![], vec![mixed.clone()])])], "- 10.0.0.1:80", false);
     check(&[deny(vec![(vec![], vec![mixed])])], "- 10.0.0.1:81", true);
@@ -192,11 +269,17 @@ fn reading_a_layer_for_tcp_twice_changes_nothing() {
 }
 
 #[test]
-fn a_denial_names_its_rule() {
-    let policies = Policies::compile(&[deny(vec![(vec![], vec![])])], Carried::Tcp);
-    let peer = Peer { principal: None, namespace: None, address: [10, 0, 0, 1].into(), port: 1 };
+fn a_denial_names_its_rule_and_a_listener_hears_of_all_before() {
+    let rules = (0..9).map(|port| (vec![], vec![is(OperationTest::Ports(vec![port]))])).chain([(vec![], vec![])]);
+    let policies = Policies::compile(&[deny(rules.collect())], Carried::Tcp);
+    let destination = ([198, 18, 0, 5], 2).into();
+    let peer = Peer { principal: None, namespace: None, address: [10, 0, 0, 1].into(), destination, server_name: None };
     let mut why = Vec::new();
-    let verdict = super::check(&policies, &peer, None, &mut why);
-    assert_eq!(verdict, Verdict::Denied { rule: Some("ns[shop]-policy[p]-rule[0]") });
-    assert_eq!(why, [("deny[0] ns[shop]-policy[p]-rule[0]".to_owned(), None)]);
+    let Verdict::Denied { rule: Some(rule) } = super::check(&policies, &peer, None, &mut why) else {
+        panic!("allowed")
+    };
+    assert_eq!(&**rule, "ns[shop]-policy[p]-rule[2]");
+    let told: Vec<_> = why.iter().map(|(rule, miss)| (rule.as_str(), miss.is_some())).collect();
+    let name = |index: usize| format!("deny[{index}] ns[shop]-policy[p]-rule[{index}]");
+    assert_eq!(told, [(&*name(0), true), (&*name(1), true), (&*name(2), false)]);
 }

@@ -1,4 +1,4 @@
-//! Where connections come in: listeners, the chains that take them, HTTP and TCP servers, authorization, server TLS apart.
+//! Where connections come in: listeners, the chains that take them, HTTP and TCP servers; authorization and TLS apart.
 //!
 //! Never here: what a request matches (`routes`) or where it goes (`cluster`). Part of [`super`]; compiled by `table`.
 
@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, RouteTable, ServerTls, WeightedCluster};
+use super::{Authorization, Origin, RouteTable, ServerTls, WeightedCluster};
 
 /// Where a listener stands, seen from the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -206,73 +206,4 @@ pub struct AccessLog {
     pub format: Option<String>,
     /// One JSON object a line instead of text.
     pub json: bool,
-}
-
-/// One layer of authorization: what it does and to whom (AuthorizationPolicy). The request must pass every layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Authorization {
-    /// What a match means.
-    pub action: AuthorizationAction,
-    /// Rules by policy name; any of them matching is a match.
-    pub rules: Vec<AuthorizationRule>,
-}
-
-/// What a match of an authorization rule means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum AuthorizationAction {
-    /// Requests that match pass; all others are denied.
-    Allow,
-    /// Requests that match are denied.
-    Deny,
-}
-
-/// One rule: who, what and when, all of which must hold.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AuthorizationRule {
-    /// `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`, as Istio names it in logs.
-    pub name: String,
-    /// Any of these callers; empty: every caller.
-    pub from: Vec<AuthorizationSource>,
-    /// Any of these operations; empty: every operation.
-    pub to: Vec<AuthorizationOperation>,
-    /// The policy it was made from.
-    pub origin: Option<Origin>,
-}
-
-/// A caller; every part that is not empty must hold. Texts are exact, `prefix*`, `*suffix` or `*` (any, but present).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuthorizationSource {
-    /// Principals, without `spiffe://`.
-    pub principals: Vec<String>,
-    /// Not these principals.
-    pub not_principals: Vec<String>,
-    /// Namespaces of the caller's identity.
-    pub namespaces: Vec<String>,
-    /// Not these namespaces.
-    pub not_namespaces: Vec<String>,
-    /// Addresses of the direct peer.
-    pub ip_blocks: Vec<IpNet>,
-    /// Not these addresses.
-    pub not_ip_blocks: Vec<IpNet>,
-}
-
-/// An operation; every part that is not empty must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuthorizationOperation {
-    /// Hosts, compared without case.
-    pub hosts: Vec<String>,
-    /// Not these hosts.
-    pub not_hosts: Vec<String>,
-    /// Destination ports.
-    pub ports: Vec<u16>,
-    /// Not these ports.
-    pub not_ports: Vec<u16>,
-    /// Methods.
-    pub methods: Vec<String>,
-    /// Not these methods.
-    pub not_methods: Vec<String>,
-    /// Paths, without the query.
-    pub paths: Vec<String>,
-    /// Not these paths.
-    pub not_paths: Vec<String>,
 }

@@ -10,7 +10,7 @@ use super::{ClusterId, Map, Routes, chains::Arrival, chains::Chains, compile_rou
 use crate::{
     authz::{Carried, Policies},
     note::Notes,
-    spec::{self, FilterChain, Network, RoutesRef},
+    spec::{self, Authorization, FilterChain, Network, RoutesRef},
 };
 
 /// A listener, compiled.
@@ -29,8 +29,8 @@ pub struct Chain {
     listener: Arc<spec::Listener>,
     /// Place in the listener; none: its default.
     at: Option<usize>,
-    /// What is checked before anything is sent on.
-    pub authorization: Policies,
+    /// What is checked before anything is sent on; chains with the same layers share it.
+    pub authorization: Arc<Policies>,
     /// What it does.
     pub work: Work,
 }
@@ -105,16 +105,14 @@ impl Listener {
         let same_spec = previous.filter(|old| Arc::ptr_eq(&old.spec, spec) || old.spec == *spec);
         let spec = same_spec.map_or(spec, |old| &old.spec);
         let mut changed = same_spec.is_none();
-        let mut compile = |at: Option<usize>, chain: &FilterChain, old: Option<&Arc<Chain>>, notes: &mut Notes| {
+        let mut compiled = Compiled::take(previous);
+        let mut compile = |at: Option<usize>, chain, old: Option<&Arc<Chain>>, notes: &mut Notes| {
             let work = compile_work(spec, chain, old.map(|old| &old.work), find, routes, notes);
             match old.filter(|old| same_spec.is_some() && same_work(&old.work, &work)) {
                 Some(old) => Arc::clone(old),
                 None => {
                     changed = true;
-                    let authorization = match &chain.network {
-                        Network::Http(server) => Policies::compile(&server.authorization, Carried::Http),
-                        Network::Tcp(server) => Policies::compile(&server.authorization, Carried::Tcp),
-                    };
+                    let authorization = compiled.of(chain);
                     Arc::new(Chain { listener: Arc::clone(spec), at, authorization, work })
                 }
             }
@@ -160,6 +158,41 @@ impl Listener {
     /// The chain of a name.
     pub fn chain_named(&self, name: &str) -> Option<&Arc<Chain>> {
         self.chains().find(|chain| chain.name() == name)
+    }
+}
+
+/// The layers of a chain as they were given, and whether they are read for requests or bytes.
+fn layers(chain: &FilterChain) -> (&[Authorization], Carried) {
+    match &chain.network {
+        Network::Http(server) => (&server.authorization, Carried::Http),
+        Network::Tcp(server) => (&server.authorization, Carried::Tcp),
+    }
+}
+
+/// Layers that are compiled already: most chains of a listener have the same, and most changes do not touch them.
+struct Compiled<'s>(Vec<(&'s [Authorization], Carried, Arc<Policies>)>);
+
+impl<'s> Compiled<'s> {
+    fn take(previous: Option<&'s Arc<Listener>>) -> Self {
+        let mut known = Self(Vec::new());
+        for chain in previous.into_iter().flat_map(|old| old.chains()) {
+            if !known.0.iter().any(|(_, _, policies)| Arc::ptr_eq(policies, &chain.authorization)) {
+                let (given, carried) = layers(chain.spec());
+                known.0.push((given, carried, Arc::clone(&chain.authorization)));
+            }
+        }
+        known
+    }
+
+    fn of(&mut self, chain: &'s FilterChain) -> Arc<Policies> {
+        let (given, carried) = layers(chain);
+        let same = |(known, way, _): &&(&[Authorization], Carried, _)| *known == given && *way == carried;
+        if let Some((_, _, policies)) = self.0.iter().find(same) {
+            return Arc::clone(policies);
+        }
+        let policies = Arc::new(Policies::compile(given, carried));
+        self.0.push((given, carried, Arc::clone(&policies)));
+        policies
     }
 }
 

@@ -58,42 +58,41 @@ fn origin() -> impl Strategy<Value = Option<Origin>> {
     )
 }
 
-/// Values of policies: `exact`, `prefix*`, `*suffix`, `*`.
-fn policy_text() -> impl Strategy<Value = String> {
-    "[a-z/]{1,5}|[a-z/]{1,5}\\*|\\*[a-z/]{1,5}|\\*"
+/// Values of policies: `exact`, `prefix*`, `*suffix`, `*`; other stars are plain text.
+fn policy_text() -> impl Strategy<Value = String> + 'static {
+    "[a-z/]{1,5}|[a-z/]{1,5}\\*|\\*[a-z/]{1,5}|\\*|[a-z]\\*[a-z]\\*?|\\*[a-z]\\*"
 }
 
-fn source() -> impl Strategy<Value = AuthorizationSource> {
-    let texts = || vec(policy_text(), 0..3);
-    let names = || vec("[a-z-]{1,5}|[a-z]{1,5}\\*|\\*[a-z]{1,5}|\\*", 0..3);
-    let nets = || vec(net(), 0..3);
-    (texts(), texts(), names(), names(), nets(), nets()).prop_map(
-        |(principals, not_principals, namespaces, not_namespaces, ip_blocks, not_ip_blocks)| AuthorizationSource {
-            principals,
-            not_principals,
-            namespaces,
-            not_namespaces,
-            ip_blocks,
-            not_ip_blocks,
-        },
-    )
+/// Clauses of which each asks for one attribute.
+fn clauses<T: Clone + std::fmt::Debug + 'static>(
+    test: impl Strategy<Value = T> + 'static,
+) -> BoxedStrategy<Vec<AuthorizationClause<T>>> {
+    vec((test, any::<bool>()).prop_map(|(test, not)| AuthorizationClause { test, not }), 1..4).boxed()
 }
 
-fn operation() -> impl Strategy<Value = AuthorizationOperation> {
-    let texts = || vec(policy_text(), 0..3);
-    let ports = || vec(1u16.., 0..3);
-    (texts(), texts(), ports(), ports(), texts(), texts(), texts(), texts()).prop_map(
-        |(hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths)| AuthorizationOperation {
-            hosts,
-            not_hosts,
-            ports,
-            not_ports,
-            methods,
-            not_methods,
-            paths,
-            not_paths,
-        },
-    )
+fn source() -> BoxedStrategy<AuthorizationSource> {
+    let texts = || vec(policy_text(), 1..3);
+    let parts = || vec("[a-z.-]{1,5}|[a-z]{1,5}\\*|\\*[a-z]{1,5}|\\*", 1..3);
+    clauses(prop_oneof![
+        texts().prop_map(SourceTest::Principals),
+        parts().prop_map(SourceTest::Namespaces),
+        parts().prop_map(SourceTest::TrustDomains),
+        vec(net(), 1..3).prop_map(SourceTest::Addresses),
+        (word(), texts()).prop_map(|(name, texts)| SourceTest::Header(name, texts)),
+    ])
+}
+
+fn operation() -> BoxedStrategy<AuthorizationOperation> {
+    let texts = || vec(policy_text(), 1..3);
+    let paths = prop_oneof![policy_text(), "(/[a-z]{1,4}){0,2}/\\{\\*\\}(/[a-z]{1,4}){0,2}", "/[a-z]/\\{\\*\\*\\}/?"];
+    clauses(prop_oneof![
+        texts().prop_map(OperationTest::Hosts),
+        texts().prop_map(OperationTest::Methods),
+        vec(paths, 1..3).prop_map(OperationTest::Paths),
+        vec(1u16.., 1..3).prop_map(OperationTest::Ports),
+        vec(net(), 1..3).prop_map(OperationTest::Addresses),
+        texts().prop_map(OperationTest::ServerNames),
+    ])
 }
 
 fn authorization() -> BoxedStrategy<Authorization> {
@@ -101,18 +100,14 @@ fn authorization() -> BoxedStrategy<Authorization> {
     let rule = (word(), word(), vec(source(), 0..3), vec(operation(), 0..3));
     (action, vec(rule, 0..3))
         .prop_map(|(action, rules)| {
-            let rules = rules.into_iter().enumerate().map(|(index, (namespace, name, mut from, mut to))| {
-                from.retain(|source| *source != AuthorizationSource::default());
-                to.retain(|operation| *operation != AuthorizationOperation::default());
-                AuthorizationRule {
-                    name: format!("ns[{namespace}]-policy[{name}]-rule[{index}]"),
-                    from,
-                    to,
-                    origin: Some(Origin {
-                        object: ObjectRef::new("AuthorizationPolicy", namespace, name),
-                        path: format!("spec.rules[{index}]"),
-                    }),
-                }
+            let rules = rules.into_iter().enumerate().map(|(index, (namespace, name, from, to))| AuthorizationRule {
+                name: format!("ns[{namespace}]-policy[{name}]-rule[{index}]"),
+                from,
+                to,
+                origin: Some(Origin {
+                    object: ObjectRef::new("AuthorizationPolicy", namespace, name),
+                    path: format!("spec.rules[{index}]"),
+                }),
             });
             let mut rules: Vec<AuthorizationRule> = rules.collect();
             rules.sort_by(|a, b| a.name.cmp(&b.name));

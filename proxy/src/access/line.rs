@@ -115,11 +115,15 @@ fn put(out: &mut Vec<u8>, piece: &Piece, record: &Record, began: SystemTime, too
         }),
         Piece::ResponseCode => show(out, record.code),
         Piece::ResponseFlags => show(out, record.flags),
-        Piece::ResponseCodeDetails => {
-            let details = if record.details.is_empty() { "-" } else { record.details };
-            out.extend_from_slice(details.as_bytes());
-        }
-        Piece::TerminationDetails => out.push(b'-'),
+        Piece::ResponseCodeDetails => match &record.denied {
+            Some(denied) if !record.tcp => show(out, denied),
+            Some(_) | None => {
+                let details = if record.details.is_empty() { "-" } else { record.details };
+                out.extend_from_slice(details.as_bytes());
+            }
+        },
+        // a request that is refused does not end its connection
+        Piece::TerminationDetails => optional(out, record.denied.as_ref().filter(|_| record.tcp)),
         Piece::TransportFailure => text(out, record.transport_failure.as_deref().map(str::as_bytes), None),
         Piece::BytesReceived => show(out, record.received.get()),
         Piece::BytesSent => show(out, record.sent),

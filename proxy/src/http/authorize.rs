@@ -2,20 +2,25 @@
 //!
 //! Never here: the rules (`api::authz`). Called by `http::handle`.
 
+use std::net::SocketAddr;
+
 use api::{
     authz::{self, Peer, Policies, Verdict},
     head::Head,
+    name::SpiffeId,
 };
 
 use super::{Conn, reply::Failure};
+use crate::access::Downstream;
 
 /// The caller as rules see it.
-pub(crate) fn peer<'c>(downstream: &'c crate::access::Downstream, port: u16) -> Peer<'c> {
+pub(crate) fn peer(downstream: &Downstream, destination: SocketAddr) -> Peer<'_> {
     Peer {
         principal: downstream.principal.as_deref(),
-        namespace: downstream.identity.as_ref().map(api::name::SpiffeId::namespace),
+        namespace: downstream.identity.as_ref().map(SpiffeId::namespace),
         address: downstream.remote.ip(),
-        port,
+        destination,
+        server_name: downstream.server_name.as_deref(),
     }
 }
 
@@ -24,12 +29,12 @@ pub(super) fn check(policies: &Policies, conn: &Conn, head: &Head<'_>) -> Result
     if policies.is_empty() {
         return Ok(());
     }
-    let peer = peer(&conn.downstream, conn.original.port());
+    let peer = peer(&conn.downstream, conn.original);
     match authz::check(policies, &peer, Some(head), &mut ()) {
         Verdict::Allowed => Ok(()),
         Verdict::Denied { rule } => {
-            tracing::debug!(rule, peer = %conn.downstream.remote, "request denied");
-            Err(Failure::Denied)
+            tracing::debug!(rule = rule.map(|rule| &**rule), peer = %conn.downstream.remote, "request denied");
+            Err(Failure::Denied(rule.cloned()))
         }
     }
 }

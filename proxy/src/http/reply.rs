@@ -3,6 +3,8 @@
 //! Every failure has one status, body, flag and detail, Envoy's; to gRPC clients it is told as a gRPC status.
 //! Never here: trying again. Called by `http::handle`, last.
 
+use std::sync::Arc;
+
 use api::{head::HeadError, spec::Direction};
 use bytes::Bytes;
 use http::{
@@ -19,7 +21,12 @@ use super::{
     headers::{GRPC_MESSAGE, GRPC_STATUS, KEEP_ALIVE, NOT_DELIVERED, OVERLOADED, PROXY_CONNECTION, SERVICE_TIME},
 };
 use crate::{
-    access::Record, limits::OVERLOAD_RETRY, metrics::Flags, overload::Step, peers, upstream::lease::Lease,
+    access::{Denied, Record},
+    limits::OVERLOAD_RETRY,
+    metrics::Flags,
+    overload::Step,
+    peers,
+    upstream::lease::Lease,
     worker::Phase,
 };
 
@@ -55,7 +62,7 @@ pub(crate) enum Failure {
     #[error("no reply in time")]
     TimedOut { exhausted: bool },
     #[error("not allowed")]
-    Denied,
+    Denied(Option<Arc<str>>),
     #[error("a fault was injected")]
     Aborted(u16),
     #[error("a fault was injected")]
@@ -123,7 +130,7 @@ impl Failure {
                 let flags = or_exhausted(Flags::UPSTREAM_TIMEOUT, exhausted);
                 tell(504, "upstream request timeout", flags, "response_timeout")
             }
-            Self::Denied => tell(403, "RBAC: access denied", Flags::NONE, "rbac_access_denied_matched_policy[none]"),
+            Self::Denied(_) => tell(403, "RBAC: access denied", Flags::NONE, "rbac_access_denied"),
             Self::Aborted(status) => tell(*status, "fault filter abort", Flags::FAULT_INJECTED, "fault_filter_abort"),
             Self::AbortedGrpc(_) => tell(200, "fault filter abort", Flags::FAULT_INJECTED, "fault_filter_abort"),
             Self::Refused(refusal) => {
@@ -169,6 +176,9 @@ pub(super) fn from_failure(failure: &Failure, grpc: bool, conn: &Conn, mut recor
     let told = failure.told();
     record.flag(told.flags);
     record.details = told.details;
+    if let Failure::Denied(rule) = failure {
+        record.denied = Some(Denied { rule: rule.clone() });
+    }
     let mut headers = HeaderMap::new();
     if let Failure::Connect { reason, .. } = failure {
         record.transport_failure = reason.as_deref().map(Into::into);
@@ -274,7 +284,7 @@ mod tests {
         check(&Failure::Connect { reason: None, exhausted: true }, 503, "UF,URX", 14);
         check(&Failure::Reset { exhausted: false }, 503, "UC", 14);
         check(&Failure::TimedOut { exhausted: false }, 504, "UT", 14);
-        check(&Failure::Denied, 403, "-", 7);
+        check(&Failure::Denied(None), 403, "-", 7);
         check(&Failure::Aborted(418), 418, "FI", 2);
         check(&Failure::AbortedGrpc(8), 200, "FI", 8);
         check(&Failure::BadRequest("x"), 400, "DPE", 13);

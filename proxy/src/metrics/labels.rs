@@ -226,7 +226,6 @@ flags! {
     NO_ROUTE = 8, "NR";
     DELAY_INJECTED = 9, "DI";
     FAULT_INJECTED = 10, "FI";
-    DENIED = 12, "UAEX";
     DOWNSTREAM_ENDED = 14, "DC";
     RETRIES_EXHAUSTED = 15, "URX";
     IDLE = 16, "SI";

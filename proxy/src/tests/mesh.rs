@@ -194,7 +194,7 @@ fn only_callers_that_a_policy_allows_pass() {
         let authority = Authority::new();
         let app = app(|_| ok("x")).await;
         let allow = |principal: &str| {
-            let source = AuthorizationSource { principals: vec![principal.into()], ..AuthorizationSource::default() };
+            let source = vec![AuthorizationClause::is(SourceTest::Principals(vec![principal.into()]))];
             let rule = AuthorizationRule { name: "r".into(), from: vec![source], to: vec![], origin: None };
             vec![Authorization { action: AuthorizationAction::Allow, rules: vec![rule] }]
         };

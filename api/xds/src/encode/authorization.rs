@@ -1,6 +1,6 @@
 //! Layers of authorization as RBAC filters, one filter a layer.
 //!
-//! Every part of a caller or operation is one `or` of its values under one `and`, negated parts under a `not`, as Istio
+//! Every clause of a caller or operation is one `or` of its values under one `and`, negated ones under a `not`, as Istio
 //! writes them. A host in a policy also takes the host with a port; a real Envoy is told so in so many words.
 //! Never here: deciding. Called by `http` and `listener`.
 
@@ -8,17 +8,24 @@ use std::collections::HashMap;
 
 use api::{
     authz,
-    spec::{Authorization, AuthorizationAction, AuthorizationOperation, AuthorizationRule, AuthorizationSource},
+    pattern::Template,
+    spec::{
+        Authorization, AuthorizationAction, AuthorizationClause, AuthorizationOperation, AuthorizationRule,
+        AuthorizationSource, OperationTest, SourceTest,
+    },
 };
 use envoy_types::pb::envoy::{
     config::{
+        core::v3::TypedExtensionConfig,
         rbac::v3::{self as pb, Permission, Policy, Principal, permission, principal, rbac::Action},
         route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier},
     },
-    extensions::filters::{http::rbac::v3 as http, network::rbac::v3 as network},
+    extensions::{
+        filters::{http::rbac::v3 as http, network::rbac::v3 as network},
+        path::r#match::uri_template::v3::UriTemplateMatchConfig,
+    },
     r#type::matcher::v3::{PathMatcher, StringMatcher, path_matcher, string_matcher::MatchPattern},
 };
-use ipnet::IpNet;
 
 use super::{EncodeError, Out, wire};
 use crate::Dialect;
@@ -43,7 +50,7 @@ fn rules(out: Out<'_>, path: &str, layer: &Authorization) -> Result<pb::Rbac, En
             permissions: if to.is_empty() {
                 vec![permit(permission::Rule::Any(true))]
             } else {
-                to.iter().map(|operation| permission(out.dialect, operation)).collect()
+                to.iter().map(|clauses| operation(out.dialect, clauses)).collect()
             },
             principals: if from.is_empty() {
                 vec![identify(principal::Identifier::Any(true))]
@@ -83,56 +90,81 @@ fn text(value: &str, before: &str, ignore_case: bool) -> StringMatcher {
     wire::matcher(pattern, ignore_case && !regex)
 }
 
-fn header(name: &str, text: StringMatcher) -> permission::Rule {
-    permission::Rule::Header(HeaderMatcher {
-        name: name.to_owned(),
-        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(text)),
-        ..HeaderMatcher::default()
-    })
+fn header(name: &str, value: HeaderMatchSpecifier) -> HeaderMatcher {
+    HeaderMatcher { name: name.to_owned(), header_match_specifier: Some(value), ..HeaderMatcher::default() }
 }
 
-fn permission(dialect: Dialect, operation: &AuthorizationOperation) -> Permission {
-    let AuthorizationOperation { hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths } =
-        operation;
-    let host = |value: &String| {
-        let mut all = vec![permit(header(":authority", text(value, "", true)))];
-        if dialect != Dialect::Ours && !value.contains(':') && !value.ends_with('*') {
-            all.push(permit(header(":authority", with_port(value))));
+/// A value of a header; `*` takes an empty one, too.
+fn value_text(value: &str) -> HeaderMatchSpecifier {
+    if value == "*" {
+        HeaderMatchSpecifier::PresentMatch(true)
+    } else {
+        HeaderMatchSpecifier::StringMatch(text(value, "", false))
+    }
+}
+
+/// The values of a clause, any of which suffices, or none of which may match.
+fn permission(dialect: Dialect, clause: &AuthorizationClause<OperationTest>) -> Permission {
+    let AuthorizationClause { test, not } = clause;
+    let rules: Vec<Permission> = match test {
+        OperationTest::Hosts(values) => values.iter().flat_map(|value| host(dialect, value)).collect(),
+        OperationTest::Methods(values) => {
+            values.iter().map(|value| permit(named(":method", text(value, "", false)))).collect()
         }
-        all
+        OperationTest::Paths(values) => values.iter().map(|value| permit(path_rule(value))).collect(),
+        OperationTest::Ports(values) => {
+            values.iter().map(|value| permit(permission::Rule::DestinationPort((*value).into()))).collect()
+        }
+        OperationTest::Addresses(values) => {
+            values.iter().map(|net| permit(permission::Rule::DestinationIp(wire::range(*net)))).collect()
+        }
+        OperationTest::ServerNames(values) => {
+            let name = |value: &String| permit(permission::Rule::RequestedServerName(text(value, "", true)));
+            values.iter().map(name).collect()
+        }
     };
-    let method = |value: &String| vec![permit(header(":method", text(value, "", false)))];
-    let url = |value: &String| {
-        let rule = Some(path_matcher::Rule::Path(text(value, "", false)));
-        vec![permit(permission::Rule::UrlPath(PathMatcher { rule }))]
-    };
-    let port = |value: &u16| vec![permit(permission::Rule::DestinationPort((*value).into()))];
-    let mut all = Vec::new();
-    add_permission(&mut all, hosts.iter().flat_map(host), false);
-    add_permission(&mut all, not_hosts.iter().flat_map(host), true);
-    add_permission(&mut all, methods.iter().flat_map(method), false);
-    add_permission(&mut all, not_methods.iter().flat_map(method), true);
-    add_permission(&mut all, paths.iter().flat_map(url), false);
-    add_permission(&mut all, not_paths.iter().flat_map(url), true);
-    add_permission(&mut all, ports.iter().flat_map(port), false);
-    add_permission(&mut all, not_ports.iter().flat_map(port), true);
-    if all.is_empty() {
-        all.push(permit(permission::Rule::Any(true)));
-    }
-    permit(permission::Rule::AndRules(permission::Set { rules: all }))
+    let any = permit(permission::Rule::OrRules(permission::Set { rules }));
+    if *not { permit(permission::Rule::NotRule(Box::new(any))) } else { any }
 }
 
-fn add_permission(all: &mut Vec<Permission>, values: impl Iterator<Item = Permission>, negate: bool) {
-    let rules: Vec<Permission> = values.collect();
-    if !rules.is_empty() {
-        let any = permit(permission::Rule::OrRules(permission::Set { rules }));
-        all.push(if negate { permit(permission::Rule::NotRule(Box::new(any))) } else { any });
+fn operation(dialect: Dialect, clauses: &AuthorizationOperation) -> Permission {
+    let rules = if clauses.is_empty() {
+        vec![permit(permission::Rule::Any(true))]
+    } else {
+        clauses.iter().map(|clause| permission(dialect, clause)).collect()
+    };
+    permit(permission::Rule::AndRules(permission::Set { rules }))
+}
+
+fn named(name: &str, value: StringMatcher) -> permission::Rule {
+    permission::Rule::Header(header(name, HeaderMatchSpecifier::StringMatch(value)))
+}
+
+fn host(dialect: Dialect, value: &str) -> Vec<Permission> {
+    let mut all = vec![permit(named(":authority", text(value, "", true)))];
+    if dialect != Dialect::Ours && !value.contains(':') && !value.ends_with('*') {
+        all.push(permit(named(":authority", with_port(value))));
     }
+    all
+}
+
+fn path_rule(value: &str) -> permission::Rule {
+    if Template::is_one(value) {
+        let path_template = value.replace("{**}", "**").replace("{*}", "*");
+        return permission::Rule::UriTemplate(TypedExtensionConfig {
+            name: "uri-template".to_owned(),
+            typed_config: Some(wire::any(&UriTemplateMatchConfig { path_template })),
+        });
+    }
+    permission::Rule::UrlPath(PathMatcher { rule: Some(path_matcher::Rule::Path(text(value, "", false))) })
+}
+
+fn plain(text: &str) -> String {
+    text.chars().flat_map(escaped).collect()
 }
 
 /// A host with any port after it: Envoy compares the whole authority.
 fn with_port(host: &str) -> StringMatcher {
-    let plain = |text: &str| text.chars().flat_map(escaped).collect::<String>();
     let start = match host.strip_prefix('*') {
         Some(end) => format!(".*{}", plain(end)),
         None => plain(host),
@@ -145,41 +177,54 @@ fn escaped(c: char) -> impl Iterator<Item = char> {
     (!plain).then_some('\\').into_iter().chain([c])
 }
 
-fn source(source: &AuthorizationSource) -> Principal {
-    let AuthorizationSource { principals, not_principals, namespaces, not_namespaces, ip_blocks, not_ip_blocks } =
-        source;
-    let authenticated = |name: StringMatcher| {
-        identify(principal::Identifier::Authenticated(principal::Authenticated { principal_name: Some(name) }))
-    };
-    let of_principal = |value: &String| authenticated(text(value, "spiffe://", false));
-    let of_namespace = |value: &String| {
-        let plain = |text: &str| text.chars().flat_map(escaped).collect::<String>();
-        let name = match (value.strip_prefix('*'), value.strip_suffix('*')) {
-            (Some(""), _) => "[^/]+".to_owned(),
-            (Some(end), _) => format!("[^/]*{}", plain(end)),
-            (None, Some(start)) => format!("{}[^/]*", plain(start)),
-            (None, None) => plain(value),
-        };
-        authenticated(wire::matcher(MatchPattern::SafeRegex(wire::regex(&format!(".*/ns/{name}/.*"))), false))
-    };
-    let of_block = |net: &IpNet| identify(principal::Identifier::DirectRemoteIp(wire::range(*net)));
-    let mut all = Vec::new();
-    add_principal(&mut all, principals.iter().map(of_principal), false);
-    add_principal(&mut all, not_principals.iter().map(of_principal), true);
-    add_principal(&mut all, namespaces.iter().map(of_namespace), false);
-    add_principal(&mut all, not_namespaces.iter().map(of_namespace), true);
-    add_principal(&mut all, ip_blocks.iter().map(of_block), false);
-    add_principal(&mut all, not_ip_blocks.iter().map(of_block), true);
-    if all.is_empty() {
-        all.push(identify(principal::Identifier::Any(true)));
+/// The part of an identity between slashes.
+fn part(value: &str) -> String {
+    match (value.strip_prefix('*'), value.strip_suffix('*')) {
+        (Some(""), _) => "[^/]+".to_owned(),
+        (Some(end), _) => format!("[^/]*{}", plain(end)),
+        (None, Some(start)) => format!("{}[^/]*", plain(start)),
+        (None, None) => plain(value),
     }
-    identify(principal::Identifier::AndIds(principal::Set { ids: all }))
 }
 
-fn add_principal(all: &mut Vec<Principal>, values: impl Iterator<Item = Principal>, negate: bool) {
-    let ids: Vec<Principal> = values.collect();
-    if !ids.is_empty() {
-        let any = identify(principal::Identifier::OrIds(principal::Set { ids }));
-        all.push(if negate { identify(principal::Identifier::NotId(Box::new(any))) } else { any });
-    }
+fn authenticated(name: StringMatcher) -> Principal {
+    identify(principal::Identifier::Authenticated(principal::Authenticated { principal_name: Some(name) }))
+}
+
+fn by_regex(regex: &str) -> Principal {
+    authenticated(wire::matcher(MatchPattern::SafeRegex(wire::regex(regex)), false))
+}
+
+/// The values of a clause, any of which suffices, or none of which may match.
+fn principal(clause: &AuthorizationClause<SourceTest>) -> Principal {
+    let AuthorizationClause { test, not } = clause;
+    let ids: Vec<Principal> = match test {
+        SourceTest::Principals(values) => {
+            values.iter().map(|value| authenticated(text(value, "spiffe://", false))).collect()
+        }
+        SourceTest::Namespaces(values) => {
+            values.iter().map(|value| by_regex(&format!(".*/ns/{}/.*", part(value)))).collect()
+        }
+        SourceTest::TrustDomains(values) => {
+            values.iter().map(|value| by_regex(&format!("spiffe://{}/.*", part(value)))).collect()
+        }
+        SourceTest::Addresses(values) => {
+            values.iter().map(|net| identify(principal::Identifier::DirectRemoteIp(wire::range(*net)))).collect()
+        }
+        SourceTest::Header(name, values) => {
+            let one = |value: &String| identify(principal::Identifier::Header(header(name, value_text(value))));
+            values.iter().map(one).collect()
+        }
+    };
+    let any = identify(principal::Identifier::OrIds(principal::Set { ids }));
+    if *not { identify(principal::Identifier::NotId(Box::new(any))) } else { any }
+}
+
+fn source(clauses: &AuthorizationSource) -> Principal {
+    let ids = if clauses.is_empty() {
+        vec![identify(principal::Identifier::Any(true))]
+    } else {
+        clauses.iter().map(principal).collect()
+    };
+    identify(principal::Identifier::AndIds(principal::Set { ids }))
 }

@@ -280,35 +280,45 @@ fn table(name: &str) -> RouteTable {
 }
 
 fn authorization() -> Vec<Authorization> {
-    let source = AuthorizationSource {
-        principals: words(&["cluster.local/ns/shop/sa/sleep", "*", "*/sa/a", "cluster.local/*"]),
-        not_principals: words(&["cluster.local/ns/bad/sa/bad"]),
-        namespaces: words(&["shop", "sh*", "*op"]),
-        not_namespaces: words(&["bad"]),
-        ip_blocks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
-        not_ip_blocks: vec!["10.1.0.0/16".parse().unwrap()],
-    };
-    let operation = AuthorizationOperation {
-        hosts: words(&["reviews.shop", "*.shop", "a*", "*"]),
-        not_hosts: words(&["secret.com"]),
-        ports: vec![9080],
-        not_ports: vec![22],
-        methods: words(&["GET", "P*"]),
-        not_methods: words(&["DELETE"]),
-        paths: words(&["/info*", "/admin", "*.html", "*"]),
-        not_paths: words(&["/secret"]),
-    };
+    let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect();
+    let source = vec![
+        AuthorizationClause::is(SourceTest::Principals(words(&[
+            "cluster.local/ns/shop/sa/sleep",
+            "*",
+            "*/sa/a",
+            "cluster.local/*",
+        ]))),
+        AuthorizationClause::is_not(SourceTest::Principals(words(&["cluster.local/ns/bad/sa/bad"]))),
+        AuthorizationClause::is(SourceTest::Namespaces(words(&["shop", "sh*", "*op", "*"]))),
+        AuthorizationClause::is_not(SourceTest::TrustDomains(words(&["bad.domain", "bad*", "*bad"]))),
+        AuthorizationClause::is(SourceTest::Addresses(nets(&["10.0.0.0/8", "fd00::/8"]))),
+    ];
+    let asked = vec![
+        AuthorizationClause::is(SourceTest::Header("x-role".to_owned(), words(&["a", "b*", "*c", "*"]))),
+        AuthorizationClause::is_not(SourceTest::Header("x-role".to_owned(), words(&["d"]))),
+    ];
+    let operation = vec![
+        AuthorizationClause::is(OperationTest::Hosts(words(&["reviews.shop", "*.shop", "a*", "*"]))),
+        AuthorizationClause::is_not(OperationTest::Hosts(words(&["secret.com"]))),
+        AuthorizationClause::is(OperationTest::Ports(vec![9080])),
+        AuthorizationClause::is(OperationTest::Methods(words(&["GET", "P*"]))),
+        AuthorizationClause::is_not(OperationTest::Paths(words(&["/secret", "/secret/{*}/x", "/a/{**}/"]))),
+        AuthorizationClause::is(OperationTest::Paths(words(&["/info*", "/admin", "*.html", "*", "/{*}/{**}"]))),
+        AuthorizationClause::is(OperationTest::Paths(words(&["/{*}/{*}/{*}/{*}/{*}/{*}/{*}/a"]))),
+        AuthorizationClause::is_not(OperationTest::Addresses(nets(&["198.18.0.0/16"]))),
+        AuthorizationClause::is(OperationTest::ServerNames(words(&["a.com", "*.com", "a*", "*"]))),
+    ];
     let rule = |index: usize, from, to| AuthorizationRule {
         name: format!("ns[shop]-policy[reviews]-rule[{index}]"),
         from,
         to,
         origin: None,
     };
-    let port = AuthorizationOperation { ports: vec![9080], ..AuthorizationOperation::default() };
+    let port = vec![AuthorizationClause::is(OperationTest::Ports(vec![9080]))];
     vec![
         Authorization {
             action: AuthorizationAction::Deny,
-            rules: vec![rule(0, vec![source.clone()], vec![operation])],
+            rules: vec![rule(0, vec![source.clone(), asked], vec![operation])],
         },
         Authorization {
             action: AuthorizationAction::Allow,

@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use api::spec::{
-    Action, Address, Authorization, AuthorizationAction, AuthorizationRule, AuthorizationSource, Balance, Cluster,
+    Action, Address, Authorization, AuthorizationAction, AuthorizationClause, AuthorizationRule, Balance, Cluster,
     Discovery, Endpoint, Forward, HeaderChanges, Health, Listener, Locality, Network, Node, PathMatch, ProxyKind,
-    Route, RouteMatch, RouteTable, Spec, VirtualHost, WeightedCluster,
+    Route, RouteMatch, RouteTable, SourceTest, Spec, VirtualHost, WeightedCluster,
 };
 use api_mesh::{
     mesh,
@@ -178,10 +178,9 @@ fn serving(hop: &Hop, size: Size, log: &str) -> Result<Spec> {
 fn authorization(more: usize) -> Authorization {
     let rule = |account: String| AuthorizationRule {
         name: format!("ns[default]-policy[{account}]-rule[0]"),
-        from: vec![AuthorizationSource {
-            principals: vec![format!("cluster.local/ns/default/sa/{account}")],
-            ..AuthorizationSource::default()
-        }],
+        from: vec![vec![AuthorizationClause::is(SourceTest::Principals(vec![format!(
+            "cluster.local/ns/default/sa/{account}"
+        )]))]],
         to: Vec::new(),
         origin: None,
     };

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::{
     config::rbac::v3::{self as rbac, Permission, Principal, permission, principal},
     extensions::{
         filters::{http::rbac::v3::Rbac, network::rbac::v3::Rbac as NetworkRbac},
+        path::r#match::uri_template::v3::UriTemplateMatchConfig,
         transport_sockets::tls::v3::{
             self as tls, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
             UpstreamTlsContext, common_tls_context::ValidationContextType,
@@ -84,12 +85,11 @@ fn policies_are_read_however_they_are_nested() {
     let get = || header_rule(":method", exact("GET"));
     let admin = || path_rule(exact("/admin"));
     let port = || permit(permission::Rule::DestinationPort(80));
-    let want = AuthorizationOperation {
-        methods: vec!["GET".to_owned()],
-        not_paths: vec!["/admin".to_owned()],
-        ports: vec![80],
-        ..Default::default()
-    };
+    let want = vec![
+        AuthorizationClause::is(OperationTest::Methods(vec!["GET".to_owned()])),
+        AuthorizationClause::is_not(OperationTest::Paths(vec!["/admin".to_owned()])),
+        AuthorizationClause::is(OperationTest::Ports(vec![80])),
+    ];
     for shape in [
         vec![all(vec![get(), not(admin()), port()])],
         vec![all(vec![either(vec![get()]), not(either(vec![admin()])), either(vec![port()])])],
@@ -99,7 +99,7 @@ fn policies_are_read_however_they_are_nested() {
         assert_eq!(rule_of(shape.clone(), vec![anyone()]).to.as_slice(), std::slice::from_ref(&want), "{shape:?}");
     }
     let two = rule_of(vec![get(), admin()], vec![anyone()]).to;
-    assert_eq!((two.len(), two[0].methods.len(), two[1].paths.len()), (2, 1, 1));
+    assert!(matches!(two[0][0].test, OperationTest::Methods(_)) && matches!(two[1][0].test, OperationTest::Paths(_)));
     assert!(rule_of(vec![anything()], vec![anyone()]).to.is_empty());
     assert!(rule_of(vec![get(), anything()], vec![anyone()]).to.is_empty(), "anything takes the rest in");
 }
@@ -111,12 +111,38 @@ fn callers_are_read_however_they_are_nested() {
     let ids = |ids| identify(principal::Identifier::AndIds(principal::Set { ids }));
     let no = |id| identify(principal::Identifier::NotId(Box::new(id)));
     let from = rule_of(vec![anything()], vec![ids(vec![sleep(), no(shop())])]).from;
-    assert_eq!(from[0].principals, ["cluster.local/ns/shop/sa/sleep"]);
-    assert_eq!(from[0].not_namespaces, ["shop"]);
+    let principals = |text: &str| AuthorizationClause::is(SourceTest::Principals(vec![text.to_owned()]));
+    let namespace = AuthorizationClause::is_not(SourceTest::Namespaces(vec!["shop".to_owned()]));
+    assert_eq!(from, [[principals("cluster.local/ns/shop/sa/sleep"), namespace]]);
     let someone = identify(principal::Identifier::Authenticated(principal::Authenticated { principal_name: None }));
-    assert_eq!(rule_of(vec![anything()], vec![someone]).from[0].principals, ["*"]);
+    assert_eq!(rule_of(vec![anything()], vec![someone]).from, [[principals("*")]]);
     let suffix = authenticated(MatchPattern::Suffix("/sa/a".to_owned()));
-    assert_eq!(rule_of(vec![anything()], vec![suffix]).from[0].principals, ["*/sa/a"]);
+    assert_eq!(rule_of(vec![anything()], vec![suffix]).from, [[principals("*/sa/a")]]);
+    let by_regex =
+        |text: &str| rule_of(vec![anything()], vec![authenticated(MatchPattern::SafeRegex(regex(text)))]).from;
+    let domain = |text: &str| AuthorizationClause::is(SourceTest::TrustDomains(vec![text.to_owned()]));
+    assert_eq!(by_regex("spiffe://.+/ns/my-ns/(.+/|)sa/my\\.sa(/.+)?"), [[principals("*/ns/my-ns/sa/my.sa")]]);
+    assert_eq!(by_regex("spiffe://bad[^/]*/.*"), [[domain("bad*")]]);
+    assert_eq!(by_regex("spiffe://.*-suffix"), [[principals("*-suffix")]]);
+}
+
+#[test]
+fn parts_that_must_hold_together_may_ask_for_one_attribute_twice() {
+    let port = |port| permit(permission::Rule::DestinationPort(port));
+    let to = rule_of(vec![all(vec![either(vec![port(80), port(90)]), port(80)])], vec![anyone()]).to;
+    let ports = |ports: &[u16]| AuthorizationClause::is(OperationTest::Ports(ports.to_vec()));
+    assert_eq!(to, [[ports(&[80, 90]), ports(&[80])]]);
+    let sni = permit(permission::Rule::RequestedServerName(string(exact("a"))));
+    let name = AuthorizationClause::is(OperationTest::ServerNames(vec!["a".to_owned()]));
+    assert_eq!(rule_of(vec![sni], vec![anyone()]).to, [[name]]);
+    let role = route::HeaderMatcher {
+        name: "X-Role".to_owned(),
+        header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::PresentMatch(true)),
+        invert_match: true,
+        ..Default::default()
+    };
+    let header = AuthorizationClause::is_not(SourceTest::Header("x-role".to_owned(), vec!["*".to_owned()]));
+    assert_eq!(rule_of(vec![anything()], vec![identify(principal::Identifier::Header(role))]).from, [[header]]);
 }
 
 #[test]
@@ -128,15 +154,20 @@ fn policies_that_we_cannot_test_are_refused() {
     check(path_rule(MatchPattern::Contains("x".to_owned())));
     check(path_rule(MatchPattern::SafeRegex(regex("/a[0-9]"))));
     check(path_rule(exact("/a*")));
-    check(all(vec![path_rule(exact("/a")), path_rule(exact("/b"))]));
+    check(path_rule(exact("/a/{*}")));
+    check(all(vec![either(vec![path_rule(exact("/a")), not(path_rule(exact("/b")))])]));
     check(all(vec![either(vec![path_rule(exact("/a")), header_rule(":method", exact("GET"))])]));
     check(not(all(vec![path_rule(exact("/a")), header_rule(":method", exact("GET"))])));
     check(not(anything()));
     check(permit(permission::Rule::Any(false)));
-    check(permit(permission::Rule::RequestedServerName(string(exact("a")))));
+    for path_template in ["/a/{x}", "/a/b", "/**/a/*"].map(str::to_owned) {
+        let typed_config = Some(any(&UriTemplateMatchConfig { path_template }));
+        let config = core::TypedExtensionConfig { name: "t".to_owned(), typed_config };
+        check(permit(permission::Rule::UriTemplate(config)));
+    }
     let check = |principal| refused(&guarded(vec![anything()], vec![principal]), place, true);
     check(authenticated(exact("CN=someone")));
-    check(authenticated(MatchPattern::SafeRegex(regex("spiffe://.*/sa/a"))));
+    check(authenticated(MatchPattern::SafeRegex(regex("spiffe://.*/sa/[ab]"))));
     check(identify(principal::Identifier::RemoteIp(Default::default())));
     check(identify(principal::Identifier::Metadata(Default::default())));
     let mut condition = guarded(vec![anything()], vec![anyone()]);
