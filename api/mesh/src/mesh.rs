@@ -5,6 +5,7 @@
 //! Never here: parsing of single objects, wire formats. Called by pilot and `meshctl`.
 
 mod analysis;
+mod authorization;
 mod build;
 mod cluster;
 mod endpoint;
@@ -30,6 +31,7 @@ use api::{
     spec::{Node, Resource, ResourceKind, Spec},
 };
 
+use authorization::Policies;
 pub use build::build;
 use endpoint::ServiceEndpoints;
 pub use key::{Key, KeySet, Keys, Scope};
@@ -56,6 +58,7 @@ pub struct Mesh {
     pub(crate) rules: Arc<Rules>,
     pub(crate) gateways: Arc<Vec<Shared<Gateway>>>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) policies: Arc<Policies>,
     pub(crate) secrets: Arc<BTreeMap<ObjectRef, Shared<TlsSecret>>>,
     /// Labels that rules ask of clients: what of a client's labels matters at all.
     pub(crate) client_selectors: Arc<BTreeSet<Arc<Labels>>>,
@@ -76,6 +79,7 @@ pub fn resolve(catalog: &Catalog) -> (Mesh, Notes) {
     let mesh = Mesh {
         settings: Arc::new(catalog.settings.clone()),
         peers: Arc::new(Peers::of(catalog, &root)),
+        policies: Arc::new(Policies::of(catalog)),
         config,
         root,
         services: Arc::new(services),

@@ -4,6 +4,8 @@
 //! Never here: what one object means for another (that is `mesh`), or for one proxy.
 //! Called by pilot's store and webhook and by `meshctl`.
 
+mod authorization;
+mod authorization_condition;
 pub(crate) mod base;
 mod catalog;
 mod destination_rule;
@@ -20,6 +22,7 @@ mod virtual_service;
 mod workload;
 
 use api::note::Notes;
+pub use authorization::AuthorizationPolicy;
 use base::Meta;
 pub use base::{ExportTo, Labels, Shared};
 pub use catalog::{Catalog, Change, ServiceId, Settings};
@@ -56,6 +59,8 @@ pub enum Model {
     WorkloadEntry(WorkloadEntry),
     /// Who must prove an identity.
     PeerAuthentication(PeerAuthentication),
+    /// Who may call, and what.
+    AuthorizationPolicy(AuthorizationPolicy),
     /// Guards something in a way that is not enforced yet: what it selects denies.
     Guard(Guard),
     /// Is of a kind that guards, but guards nothing.
@@ -92,7 +97,7 @@ pub fn parse(stored: &Stored, settings: &Settings, notes: &mut Notes) -> Option<
             service_entry::parse_workload_entry(raw, settings, notes).map(Model::WorkloadEntry)
         }
         Stored::PeerAuthentication(raw) => Some(Model::PeerAuthentication(guard::peer_authentication(raw, notes))),
-        Stored::AuthorizationPolicy(raw) => Some(guard::authorization_policy(raw, notes)),
+        Stored::AuthorizationPolicy(raw) => Some(authorization::parse(raw, notes)),
         Stored::RequestAuthentication(raw) => Some(guard::request_authentication(raw, notes)),
         Stored::EnvoyFilter(raw) => Some(guard::envoy_filter(raw, notes)),
         Stored::WasmPlugin(raw) => Some(guard::wasm_plugin(raw, notes)),

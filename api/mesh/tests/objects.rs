@@ -167,7 +167,6 @@ fn bad_destination_rules_are_refused() {
 
 #[test]
 fn guards_that_are_not_enforced_are_refused() {
-    refused("AuthorizationPolicy", "{}", "", "not enforced yet");
     refused("RequestAuthentication", "{}", "", "not enforced yet");
     refused("EnvoyFilter", "{}", "", "not enforced yet");
     let server = |tls: &str| {
@@ -183,6 +182,99 @@ fn guards_that_are_not_enforced_are_refused() {
     refused("Gateway", &server("{mode: SIMPLE}"), "spec.servers[0].tls.privateKey", "required");
     accepted("Gateway", &server("{mode: SIMPLE, credentialName: x}"), &[]);
     refused("PeerAuthentication", "{portLevelMtls: {80: {mode: STRICT}}}", "spec", "requires selector");
+}
+
+#[test]
+fn authorization_policies_that_are_enforced_are_accepted() {
+    let good = |spec: &str| accepted("AuthorizationPolicy", spec, &[]);
+    good("{}");
+    good("{action: DENY, rules: [{}]}");
+    good("{selector: {matchLabels: {app: a}}, action: ALLOW, rules: [{from: [{source: {principals: ['*']}}]}]}");
+    let sources = "principals: [a], notPrincipals: ['a*'], namespaces: [b], notNamespaces: ['*b'], ipBlocks: [10.0.0.1, 'fd00::/8'], notIpBlocks: [10.0.0.0/8], trustDomains: [c], notTrustDomains: ['c*']";
+    let operations = "hosts: ['*.com'], notHosts: [a.com], ports: ['80'], notPorts: ['81'], methods: [GET], notMethods: ['P*'], paths: ['/a/{*}/{**}', '*'], notPaths: ['/b*']";
+    good(&format!("{{rules: [{{from: [{{source: {{{sources}}}}}], to: [{{operation: {{{operations}}}}}]}}]}}"));
+    good("{rules: [{from: [{source: {serviceAccounts: [a, b/c], notServiceAccounts: [d]}}]}]}");
+    for (key, value) in [
+        ("request.headers[X-Role]", "admin*"),
+        ("source.ip", "10.0.0.0/8"),
+        ("source.namespace", "a"),
+        ("source.principal", "*/sa/a"),
+        ("source.serviceAccount", "a/b"),
+        ("source.trustDomain", "a"),
+        ("destination.ip", "fd00::1"),
+        ("destination.port", "8080"),
+        ("connection.sni", "*.com"),
+    ] {
+        good(&format!("{{rules: [{{when: [{{key: '{key}', values: ['{value}'], notValues: ['{value}']}}]}}]}}"));
+    }
+    let rule = |source: &str| format!("{{rules: [{{from: [{{source: {source}}}]}}]}}");
+    let at = "warn spec.rules[0].from[0].source";
+    accepted("AuthorizationPolicy", &rule("{principals: ['spiffe://a']}"), &[&format!("{at}.principals[0]: never")]);
+    accepted("AuthorizationPolicy", &rule("{principals: ['a*b']}"), &[&format!("{at}.principals[0]: \"a*b\"")]);
+}
+
+#[test]
+fn authorization_policies_that_would_not_be_enforced_are_refused() {
+    let bad = |spec: &str, path: &str, reason: &str| refused("AuthorizationPolicy", spec, path, reason);
+    bad("{action: AUDIT, rules: [{}]}", "spec.action", "not enforced yet: AUDIT");
+    bad("{action: CUSTOM, provider: {name: a}, rules: [{}]}", "spec.action", "not enforced yet: CUSTOM");
+    bad("{provider: {name: a}}", "spec.provider", "only action CUSTOM");
+    bad("{action: DENY}", "spec.rules", "denies nothing");
+    bad("{targetRefs: [{kind: Service, name: a}]}", "spec.targetRefs", "not enforced yet");
+    bad("{targetRef: {kind: Service, name: a}}", "spec.targetRef", "not enforced yet");
+    bad("{selector: {matchLabels: {app: 'a*'}}}", "spec.selector.matchLabels[app]", "wildcards");
+    bad("{rules: [{from: []}]}", "spec.rules[0].from", "empty list");
+    bad("{rules: [{to: []}]}", "spec.rules[0].to", "empty list");
+    let from = |source: &str, path: &str, reason: &str| {
+        bad(&format!("{{rules: [{{from: [{source}]}}]}}"), &format!("spec.rules[0].from[0].source{path}"), reason);
+    };
+    from("{}", "", "required");
+    from("{source: {}}", "", "must not be empty");
+    from("{source: {principals: []}}", "", "must not be empty");
+    from("{source: {principals: ['']}}", ".principals[0]", "must not be empty");
+    from("{source: {namespaces: ['a*b']}}", ".namespaces[0]", "never matches");
+    from("{source: {trustDomains: ['a/b']}}", ".trustDomains[0]", "never matches");
+    from("{source: {requestPrincipals: [a]}}", ".requestPrincipals", "not enforced yet");
+    from("{source: {notRequestPrincipals: [a]}}", ".notRequestPrincipals", "not enforced yet");
+    from("{source: {remoteIpBlocks: [1.2.3.4]}}", ".remoteIpBlocks", "not enforced yet");
+    from("{source: {notRemoteIpBlocks: [1.2.3.4]}}", ".notRemoteIpBlocks", "not enforced yet");
+    from("{source: {ipBlocks: [1.2.3.4/33]}}", ".ipBlocks[0]", "1.2.3.4/33");
+    from("{source: {serviceAccounts: ['a/*']}}", ".serviceAccounts[0]", "not a service account");
+    from("{source: {serviceAccounts: [a], namespaces: [b]}}", "", "cannot be combined");
+    let to = |operation: &str, path: &str, reason: &str| {
+        bad(&format!("{{rules: [{{to: [{operation}]}}]}}"), &format!("spec.rules[0].to[0].operation{path}"), reason);
+    };
+    to("{}", "", "required");
+    to("{operation: {}}", "", "must not be empty");
+    to("{operation: {ports: ['0']}}", ".ports[0]", "not a port");
+    to("{operation: {ports: [http]}}", ".ports[0]", "not a port");
+    to("{operation: {paths: ['/{**}/{*}']}}", ".paths[0]", "last operator");
+    to("{operation: {notPaths: ['/a{*}']}}", ".notPaths[0]", "whole segment");
+    let when = |condition: &str, path: &str, reason: &str| {
+        bad(&format!("{{rules: [{{when: [{condition}]}}]}}"), &format!("spec.rules[0].when[0]{path}"), reason);
+    };
+    when("{key: source.ip}", "", "must not both be empty");
+    when("{key: remote.ip, values: [1.2.3.4]}", ".key", "not enforced yet");
+    when("{key: 'request.auth.claims[a][b]', values: [c]}", ".key", "not enforced yet");
+    when("{key: request.auth.principal, values: ['*']}", ".key", "not enforced yet");
+    when("{key: experimental.envoy.filters.a, values: [b]}", ".key", "not enforced yet");
+    when("{key: source.colour, values: [b]}", ".key", "not an attribute");
+    when("{key: 'request.headers[a b]', values: [b]}", ".key", "not a header name");
+    when("{key: destination.ip, notValues: [b]}", ".notValues[0]", "not an address");
+}
+
+#[test]
+fn a_dry_run_is_not_enforced() {
+    let policy = |value: &str, action: &str| {
+        let found = notes(&format!(
+            "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: x, annotations: {{istio.io/dry-run: '{value}'}}}}, spec: {{action: {action}, rules: [{{}}]}}}}"
+        ));
+        found.iter().map(|note| note.split(' ').next().unwrap_or_default().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(policy("true", "DENY"), "warn");
+    assert_eq!(policy("false", "DENY"), "");
+    assert_eq!(policy("maybe", "DENY"), "error warn");
+    assert_eq!(policy("true", "CUSTOM"), "error warn");
 }
 
 #[test]

@@ -8,7 +8,10 @@ mod support;
 
 use api::{
     note::Severity,
-    spec::{Action, Network, Node, ProxyKind, Spec, Transport, UpstreamTls},
+    spec::{
+        Action, AuthorizationAction, AuthorizationClause, AuthorizationRule, Network, Node, OperationTest, ProxyKind,
+        SourceTest, Spec, Transport, UpstreamTls,
+    },
 };
 use api_mesh::{
     mesh,
@@ -169,19 +172,94 @@ fn peer_authentication_decides_what_a_workload_takes() {
     assert_eq!(chains(&nearest, Some(7)), ["tls http mtls", "tls tcp mtls"]);
 }
 
+fn policy(namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: {name}, namespace: {namespace}}}, spec: {spec}}}\n---\n"
+    )
+}
+
+/// Action and names of the rules of each layer; every chain but that of the port itself has the same.
+fn layers_of(spec: &Spec, listener: &str) -> Vec<String> {
+    let all = spec.listeners[listener].chains.iter().filter(|chain| !chain.name.ends_with("blackhole")).map(|chain| {
+        let layers = match &chain.network {
+            Network::Http(server) => &server.authorization,
+            Network::Tcp(server) => &server.authorization,
+        };
+        let names =
+            |rules: &[AuthorizationRule]| rules.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>().join(" ");
+        layers.iter().map(|layer| format!("{:?} {}", layer.action, names(&layer.rules))).collect::<Vec<_>>()
+    });
+    let all: Vec<_> = all.collect();
+    assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{all:?}");
+    all.into_iter().next().unwrap()
+}
+
+fn guards(more: &str, labels: &[(&str, &str)]) -> Vec<String> {
+    layers_of(&told(more, &sidecar(labels)), "virtualInbound")
+}
+
 #[test]
-fn a_stored_guard_denies_what_it_selects() {
-    let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: x, namespace: default}, spec: {selector: {matchLabels: {app: a}}}}";
-    let denied = |labels: &[(&str, &str)]| {
-        let spec = told(policy, &sidecar(labels));
-        let chains = &spec.listeners["virtualInbound"].chains;
-        chains.iter().skip(1).all(|chain| match &chain.network {
-            Network::Http(server) => !server.authorization.is_empty(),
-            Network::Tcp(server) => !server.authorization.is_empty(),
-        })
+fn policies_of_the_namespace_and_the_root_hold_where_they_select() {
+    let all = policy("default", "own", "{selector: {matchLabels: {app: a}}, rules: [{}, {}]}")
+        + &policy("default", "never", "{action: DENY, rules: [{to: [{operation: {paths: [/x]}}]}]}")
+        + &policy(
+            "istio-system",
+            "root",
+            "{selector: {matchLabels: {app: a}}, action: DENY, rules: [{to: [{operation: {ports: ['1']}}]}]}",
+        )
+        + &policy("other", "elsewhere", "{}");
+    let never = "Deny ns[default]-policy[never]-rule[0]";
+    let own = "Allow ns[default]-policy[own]-rule[0] ns[default]-policy[own]-rule[1]";
+    assert_eq!(guards(&all, &[("app", "a")]), [&format!("{never} ns[istio-system]-policy[root]-rule[0]"), own]);
+    assert_eq!(guards(&all, &[("app", "b")]), [never]);
+    assert_eq!(guards(&policy("default", "nobody", "{}"), &[]), ["Allow "]);
+    let http = gateway("gw", 1, "[{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]");
+    let guarded = edge(&(http + &policy("istio-system", "edge", "{selector: {matchLabels: {istio: ingressgateway}}}")));
+    assert_eq!(layers_of(&guarded, "0.0.0.0_8080"), ["Allow "]);
+}
+
+#[test]
+fn conditions_are_clauses_of_every_alternative() {
+    let rule = "{from: [{source: {principals: [cluster.local/ns/a/sa/b]}}, {source: {serviceAccounts: [c]}}], when: [{key: source.ip, values: [10.0.0.1]}, {key: destination.port, notValues: ['80']}]}";
+    let aliases = "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'trustDomainAliases: [old]'}}\n---\n";
+    let spec = told(&(policy("default", "p", &format!("{{rules: [{rule}]}}")) + aliases), &sidecar(&[]));
+    let Network::Tcp(server) = &spec.listeners["virtualInbound"].chains.last().unwrap().network else { panic!("tcp") };
+    let AuthorizationRule { from, to, .. } = &server.authorization[0].rules[0];
+    let address = AuthorizationClause::is(SourceTest::Addresses(vec!["10.0.0.1/32".parse().unwrap()]));
+    let principals = |list: &[&str]| {
+        AuthorizationClause::is(SourceTest::Principals(list.iter().map(|text| (*text).to_owned()).collect()))
     };
-    assert!(denied(&[("app", "a")]));
-    assert!(!denied(&[("app", "other")]));
+    let first = principals(&["cluster.local/ns/a/sa/b", "old/ns/a/sa/b"]);
+    assert_eq!(from, &[vec![first, address.clone()], vec![principals(&["*/ns/default/sa/c"]), address]]);
+    assert_eq!(to, &[vec![AuthorizationClause::is_not(OperationTest::Ports(vec![80]))]]);
+}
+
+#[test]
+fn a_stored_guard_that_is_not_enforced_denies_what_it_selects() {
+    let selector = "selector: {matchLabels: {app: a}}";
+    let custom = policy(
+        "default",
+        "x",
+        &format!(
+            "{{{selector}, action: CUSTOM, provider: {{name: judge}}, rules: [{{to: [{{operation: {{paths: [/x]}}}}]}}]}}"
+        ),
+    );
+    assert_eq!(guards(&custom, &[("app", "a")]), ["Deny ns[default]-policy[x]-rule[0]"]);
+    assert_eq!(guards(&custom, &[("app", "b")]), [""; 0]);
+    let condition = policy("default", "x", "{rules: [{when: [{key: remote.ip, values: [1.2.3.4]}]}]}");
+    let spec = told(&condition, &sidecar(&[]));
+    let Network::Tcp(server) = &spec.listeners["virtualInbound"].chains.last().unwrap().network else { panic!("tcp") };
+    let rule = &server.authorization[0].rules[0];
+    assert_eq!((server.authorization[0].action, rule.from.len(), rule.to.len()), (AuthorizationAction::Deny, 0, 0));
+    let tokens = format!(
+        "{{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {{name: x, namespace: default}}, spec: {{{selector}}}}}"
+    );
+    assert_eq!(guards(&tokens, &[("app", "a")]), ["Deny ns[default]-RequestAuthentication[x]"]);
+    let both = custom + &tokens;
+    assert_eq!(
+        guards(&both, &[("app", "a")]),
+        ["Deny ns[default]-RequestAuthentication[x] ns[default]-policy[x]-rule[0]"]
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod bookinfo_cases;
 
 use std::process::ExitCode;
 
-use bookinfo_cases::{forged, input, samples, traffic, wire};
+use bookinfo_cases::{forged, input, policies, samples, traffic, wire};
 use e2e::{
     bookinfo::Bookinfo,
     suite::{self, Test},
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Test::maybe("a_sidecar_refuses_certificates_of_elsewhere", forged::certificates),
         Test::new("citadel_signs_nothing_but_the_callers_own_name", forged::requests),
         Test::new("a_token_for_another_audience_is_refused", forged::tokens),
+        Test::new("policies_say_who_may_call_and_what", policies::decide),
         Test::new("samples_get_ready_under_both_kinds_of_injection", samples::samples_get_ready),
         Test::maybe("every_public_sample_applies_but_the_listed", samples::every_public_sample_applies),
         Test::new("bad_input_is_refused_by_object_and_path", input::bad_input),

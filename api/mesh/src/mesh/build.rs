@@ -64,7 +64,7 @@ pub(crate) fn version_of(mesh: &Mesh, key: &Key) -> u64 {
         Recipe::Cluster(key) => ClusterInputs::of(mesh, key).map_or(0, |inputs| inputs.cluster_version(mesh)),
         Recipe::InboundCluster(key) => cluster::inbound_version(mesh, key),
         Recipe::Endpoints(key) => ClusterInputs::of(mesh, key).map_or(0, |inputs| inputs.endpoints_version(key)),
-        Recipe::VirtualInbound(_) => inbound::version(mesh),
+        Recipe::VirtualInbound(inbound) => inbound::version(mesh, inbound),
         Recipe::WildcardListener(scope, port) => outbound::wildcard_version(mesh, scope, *port),
         Recipe::ServiceListener(scope, id, ..) => outbound::service_version(mesh, scope, id),
         Recipe::ApiListener(_, id, _) => hash_of(&(mesh.services.get(id).map(Shared::version), mesh.config.version())),

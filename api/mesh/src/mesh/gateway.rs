@@ -21,9 +21,8 @@ use api::{
 use indexmap::IndexMap;
 
 use super::{
-    Mesh,
+    Mesh, authorization,
     http_route::{self, Client},
-    inbound::deny,
     key::{GatewayTable, Selection},
     outbound::{http, tcp, tcp_rule_clusters},
 };
@@ -130,6 +129,7 @@ pub(crate) fn version(mesh: &Mesh, selection: &Selection) -> u64 {
             http_route::destinations_version(mesh, service, &selection.scope, &mut hash);
         }
     }
+    authorization::version(mesh, &selection.guarded).hash(&mut hash);
     mesh.config.version().hash(&mut hash);
     hash.finish()
 }
@@ -196,7 +196,7 @@ fn requests(
     server.codec = Codec::Auto;
     server.client_cert = ClientCertHeader::SanitizeSet;
     server.edge = true;
-    server.authorization = deny(&selection.guards);
+    server.authorization = authorization::layers(mesh, &selection.guarded);
     FilterChain { name, matches, tls, network: Network::Http(Box::new(server)) }
 }
 
@@ -216,7 +216,7 @@ fn bytes(
         .find_map(|service| tcp_rule_clusters(mesh, service, &client))?;
     let mut network = tcp(mesh, &name, clusters);
     if let Network::Tcp(server) = &mut network {
-        server.authorization = deny(&selection.guards);
+        server.authorization = authorization::layers(mesh, &selection.guarded);
     }
     Some(FilterChain { name, matches, tls, network })
 }

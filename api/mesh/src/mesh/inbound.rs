@@ -6,17 +6,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use api::{
-    note::ObjectRef,
-    spec::{
-        Action, Authorization, AuthorizationAction, AuthorizationRule, CertificateRef, ChainMatch, ClientCertHeader,
-        Detect, Direction, FilterChain, HeaderChanges, Listener, Network, Origin, Retry, RootsRef, Route, RouteMatch,
-        RouteTable, RoutesRef, ServerTls, Transport, VirtualHost,
-    },
+use api::spec::{
+    Action, Authorization, CertificateRef, ChainMatch, ClientCertHeader, Detect, Direction, FilterChain, HeaderChanges,
+    Listener, Network, Retry, RootsRef, Route, RouteMatch, RouteTable, RoutesRef, ServerTls, Transport, VirtualHost,
 };
 
 use super::{
-    Mesh, http_route,
+    Mesh, authorization, http_route,
     key::Inbound,
     outbound::{http, plaintext_http, tcp_to},
 };
@@ -31,25 +27,8 @@ fn names(lists: &[&[&str]]) -> Vec<String> {
     lists.iter().flat_map(|list| list.iter().map(|&name| name.to_owned())).collect()
 }
 
-/// Denies everything, in the name of the objects that are stored but not enforced.
-pub(crate) fn deny(guards: &[ObjectRef]) -> Vec<Authorization> {
-    if guards.is_empty() {
-        return Vec::new();
-    }
-    let rules = guards
-        .iter()
-        .map(|guard| AuthorizationRule {
-            name: format!("ns[{}]-policy[{}]-rule[0]", guard.namespace, guard.name),
-            from: Vec::new(),
-            to: Vec::new(),
-            origin: Some(Origin { object: guard.clone(), path: String::new() }),
-        })
-        .collect();
-    vec![Authorization { action: AuthorizationAction::Deny, rules }]
-}
-
-pub(crate) fn version(mesh: &Mesh) -> u64 {
-    hash_of(&mesh.config.version())
+pub(crate) fn version(mesh: &Mesh, inbound: &Inbound) -> u64 {
+    hash_of(&(mesh.config.version(), authorization::version(mesh, &inbound.guarded)))
 }
 
 /// One place where connections arrive: a port, or all others.
@@ -59,11 +38,12 @@ struct Place<'p> {
     protocol: Protocol,
     cluster: String,
     table: Arc<RouteTable>,
-    guards: &'p [ObjectRef],
+    authorization: &'p [Authorization],
 }
 
 pub(crate) fn virtual_inbound(mesh: &Mesh, inbound: &Inbound, name: &str) -> Listener {
-    let Inbound { ports, modes, guards } = inbound;
+    let Inbound { ports, modes, guarded } = inbound;
+    let layers = authorization::layers(mesh, guarded);
     let own_port = mesh.config.inbound_port;
     let mut chains = vec![FilterChain {
         name: "virtualInbound-blackhole".to_owned(),
@@ -81,7 +61,7 @@ pub(crate) fn virtual_inbound(mesh: &Mesh, inbound: &Inbound, name: &str) -> Lis
             protocol: port.protocol,
             table: Arc::new(table(&cluster, &format!("inbound|http|{}", port.service_port), &operation)),
             cluster,
-            guards,
+            authorization: &layers,
         };
         chains.extend(place.chains(mesh, modes.of(port.port)));
     }
@@ -92,7 +72,7 @@ pub(crate) fn virtual_inbound(mesh: &Mesh, inbound: &Inbound, name: &str) -> Lis
         protocol: Protocol::Auto,
         cluster: "InboundPassthroughCluster".to_owned(),
         table: Arc::clone(&table),
-        guards,
+        authorization: &layers,
     };
     // ports with a mode of their own that no service leads to
     for (port, mode) in modes.ports.iter().filter(|(port, _)| !ports.iter().any(|known| known.port == **port)) {
@@ -199,7 +179,7 @@ impl Place<'_> {
         protocols: Vec<String>,
         requests: bool,
     ) -> FilterChain {
-        let authorization = deny(self.guards);
+        let authorization = self.authorization.to_vec();
         let network = if requests {
             let mut server = http(mesh, &format!("inbound_{}", self.name), RoutesRef::Inline(Arc::clone(&self.table)));
             server.client_cert = if mtls { ClientCertHeader::AppendForward } else { ClientCertHeader::Sanitize };

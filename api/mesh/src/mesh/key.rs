@@ -11,7 +11,7 @@ use std::{
 
 use api::{note::ObjectRef, spec::ResourceKind};
 
-use super::peer::Modes;
+use super::{authorization::Guarded, peer::Modes};
 use crate::model::{Labels, Protocol, ServiceId};
 
 /// What kind of client a proxy is.
@@ -120,8 +120,8 @@ pub(crate) struct Inbound {
     pub(crate) ports: Vec<InboundPort>,
     /// What it takes.
     pub(crate) modes: Modes,
-    /// What denies it everything.
-    pub(crate) guards: Vec<ObjectRef>,
+    /// What guards it.
+    pub(crate) guarded: Guarded,
 }
 
 /// One port of a workload that a service leads to.
@@ -141,8 +141,8 @@ pub(crate) struct Selection {
     pub(crate) gateways: Vec<ObjectRef>,
     /// Port of the workload for each port of its Services.
     pub(crate) ports: BTreeMap<u16, BTreeSet<u16>>,
-    /// What denies it everything.
-    pub(crate) guards: Vec<ObjectRef>,
+    /// What guards it.
+    pub(crate) guarded: Guarded,
 }
 
 /// A route table of a gateway.

@@ -15,7 +15,7 @@ use api::{
 };
 
 use super::{
-    Mesh, cluster, gateway,
+    Mesh, authorization, cluster, gateway,
     gateway::Use,
     key::{
         ClientKind, ClusterKey, Fixed, GatewayTable, Inbound, InboundCluster, InboundPort, Key, KeySet, Keys, Recipe,
@@ -214,7 +214,7 @@ fn inbound(mesh: &Mesh, node: &Node, keys: &mut KeySet) {
     let inbound = Inbound {
         ports: ports.into_values().collect(),
         modes: mesh.peers.modes(&node.namespace, &node.labels),
-        guards: mesh.peers.guards(&node.namespace, &node.labels),
+        guarded: authorization::guarded(mesh, &node.namespace, &node.labels),
     };
     keys.add(Key::new("InboundPassthroughCluster", Recipe::Fixed(Fixed::InboundPassthrough)));
     keys.add(Key::new("virtualInbound", Recipe::VirtualInbound(Arc::new(inbound))));
@@ -274,6 +274,6 @@ fn selection(mesh: &Mesh, node: &Node) -> Selection {
             .map(|gateway| gateway.meta.object.clone())
             .collect(),
         ports,
-        guards: mesh.peers.guards(&node.namespace, &node.labels),
+        guarded: authorization::guarded(mesh, &node.namespace, &node.labels),
     }
 }

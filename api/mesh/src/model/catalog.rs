@@ -14,7 +14,7 @@ use std::{
 use api::note::{Notes, ObjectRef};
 
 use super::{
-    Model, WorkloadEntry,
+    AuthorizationPolicy, Model, WorkloadEntry,
     base::{Shared, selects},
     mesh_config::MeshConfig,
     parse,
@@ -79,6 +79,7 @@ pub struct Catalog {
     pub(crate) service_entries: BTreeMap<ObjectRef, Shared<ServiceEntry>>,
     pub(crate) workload_entries: BTreeMap<ObjectRef, Shared<WorkloadEntry>>,
     pub(crate) peer_authentications: BTreeMap<ObjectRef, Shared<PeerAuthentication>>,
+    pub(crate) authorization_policies: BTreeMap<ObjectRef, Shared<AuthorizationPolicy>>,
     pub(crate) guards: BTreeMap<ObjectRef, Shared<Guard>>,
     pub(crate) services: BTreeMap<ObjectRef, Shared<Service>>,
     pub(crate) pods: Arc<BTreeMap<ObjectRef, Arc<Pod>>>,
@@ -151,6 +152,7 @@ impl Catalog {
             "Gateway" => gone(self.gateways.remove(object)),
             "ServiceEntry" => gone(self.service_entries.remove(object)),
             "PeerAuthentication" => gone(self.peer_authentications.remove(object)),
+            "AuthorizationPolicy" => gone(self.authorization_policies.remove(object)),
             "Service" => gone(self.services.remove(object)),
             "Secret" => gone(self.secrets.remove(object)),
             "Node" => gone(self.nodes.remove(&object.name)),
@@ -201,8 +203,12 @@ impl Catalog {
             Model::Gateway(model) => put(&mut self.gateways, name, model),
             Model::ServiceEntry(model) => put(&mut self.service_entries, name, model),
             Model::PeerAuthentication(model) => put(&mut self.peer_authentications, name, model),
+            Model::AuthorizationPolicy(model) => put(&mut self.authorization_policies, name, model),
             Model::Guard(model) => put(&mut self.guards, name, model),
-            Model::Unguarded => gone(self.guards.remove(object)),
+            Model::Unguarded => match self.authorization_policies.remove(object) {
+                None => gone(self.guards.remove(object)),
+                known => gone(known),
+            },
             Model::Service(model) => put(&mut self.services, name, model),
             Model::Secret(Some(model)) => put(&mut self.secrets, name, model),
             Model::Secret(None) => gone(self.secrets.remove(object)),

@@ -69,14 +69,6 @@ fn refused(kind: &str, metadata: &Metadata, selector: Option<&Labels>, refs: boo
     Model::Guard(Guard { meta, selector })
 }
 
-pub(crate) fn authorization_policy(object: &Object<security::AuthorizationPolicy>, notes: &mut Notes) -> Model {
-    let security::AuthorizationPolicy { selector, target_ref, target_refs, action: _, rules: _, provider: _ } =
-        &object.spec;
-    let refs = target_ref.is_some() || !target_refs.is_empty();
-    let labels = selector.as_ref().map(|selector| &selector.match_labels);
-    refused("AuthorizationPolicy", &object.metadata, labels, refs, notes)
-}
-
 pub(crate) fn request_authentication(object: &Object<security::RequestAuthentication>, notes: &mut Notes) -> Model {
     let security::RequestAuthentication { selector, target_ref, target_refs, jwt_rules: _ } = &object.spec;
     let refs = target_ref.is_some() || !target_refs.is_empty();

@@ -36,12 +36,10 @@ shapes! {
     /// Conditions that must all hold.
     pub struct AuthorizationRule {
         /// Who calls; any of them.
-        #[serde(default)]
         #[schemars(length(max = 512))]
-        pub from: Vec<AuthorizationFrom>,
+        pub from: Option<Vec<AuthorizationFrom>>,
         /// What is called; any of them.
-        #[serde(default)]
-        pub to: Vec<AuthorizationTo>,
+        pub to: Option<Vec<AuthorizationTo>>,
         /// More conditions; all of them.
         #[serde(default)]
         pub when: Vec<AuthorizationCondition>,

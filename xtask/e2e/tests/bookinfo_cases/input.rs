@@ -26,8 +26,10 @@ pub(crate) fn bad_input(b: &Bookinfo) -> Result<()> {
     refused(&route("{route: [{destination: {host: reviews}}], timeut: 1s}"), &["timeut"])?;
     refused(&route("{route: [{destination: {host: reviews}}], timeout: [1]}"), &["timeout"])?;
     refused("apiVersion: v1\nkind: [", &[])?;
-    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: guard}\nspec: {action: DENY, rules: [{}]}\n";
-    refused(policy, &["AuthorizationPolicy", "not enforced"])?;
+    let tokens = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: guard}\nspec: {}\n";
+    refused(tokens, &["RequestAuthentication", "not enforced"])?;
+    let audit = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: guard}\nspec: {action: AUDIT, rules: [{}]}\n";
+    refused(audit, &["spec.action", "not enforced"])?;
     let warned = b.kubectl.fed(
         &["apply", "-f", "-"],
         &route("route: [{destination: {host: nowhere.example}}]").replace("bad", "warned"),

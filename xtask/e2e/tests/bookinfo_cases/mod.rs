@@ -4,6 +4,7 @@
 
 pub(crate) mod forged;
 pub(crate) mod input;
+pub(crate) mod policies;
 pub(crate) mod samples;
 pub(crate) mod traffic;
 pub(crate) mod wire;

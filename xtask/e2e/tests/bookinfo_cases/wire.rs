@@ -14,7 +14,7 @@ use e2e::{
 use super::LIMIT;
 
 /// A namespace with a caller and httpbin, with or without sidecars; ready.
-fn pair(b: &Bookinfo, namespace: &str, injected: bool) -> Result<()> {
+pub(super) fn pair(b: &Bookinfo, namespace: &str, injected: bool) -> Result<()> {
     let k = b.kubectl.within(namespace);
     k.ok(&["create", "namespace", namespace])?;
     if injected {
@@ -26,7 +26,7 @@ fn pair(b: &Bookinfo, namespace: &str, injected: bool) -> Result<()> {
     k.ok(&["wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s"]).map(drop)
 }
 
-fn ask(b: &Bookinfo, namespace: &str, url: &str) -> Result<String> {
+pub(super) fn ask(b: &Bookinfo, namespace: &str, url: &str) -> Result<String> {
     b.kubectl.within(namespace).ok(&[
         "exec",
         "deploy/curl",
