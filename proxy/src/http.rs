@@ -9,8 +9,10 @@ pub(crate) mod body;
 pub(crate) mod codec;
 pub(crate) mod fault;
 pub(crate) mod gate;
+pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod headers;
+pub(crate) mod incoming;
 pub(crate) mod mirror;
 pub(crate) mod reply;
 pub(crate) mod retry;
@@ -29,8 +31,7 @@ use api::{
     spec::{Direction, HttpServer},
     table::Chain,
 };
-use http::{Request, Response, request::Parts};
-use hyper::body::Incoming;
+use http::{Request, Response, Version, request::Parts};
 
 use crate::{
     access::{Downstream, Record},
@@ -39,6 +40,7 @@ use crate::{
     worker::Worker,
 };
 use body::{Reply, Upload};
+use incoming::Incoming;
 use reply::{Answer, Failure};
 
 /// One connection that carries requests.
@@ -94,20 +96,21 @@ impl Conn {
         view.clone()
     }
 
-    fn begin(&self, view: &View, request: &Request<Incoming>) -> Record {
+    fn begin(&self, view: &View, version: Version) -> Record {
         let reporter = match self.direction {
             Direction::Inbound => Reporter::Destination,
             Direction::Outbound | Direction::Gateway => Reporter::Source,
         };
         let counted = view.chain.http().is_some_and(|server| server.metrics);
-        Record::begin(&self.worker, &self.downstream, view.extra.log.as_ref(), counted, reporter, request.version())
+        Record::begin(&self.worker, &self.downstream, view.extra.log.as_ref(), counted, reporter, version)
     }
 }
 
 /// Answers one request.
 pub(crate) async fn handle(conn: Rc<Conn>, request: Request<Incoming>) -> Response<Reply> {
     let view = conn.view();
-    let mut record = conn.begin(&view, &request);
+    let version = request.version();
+    let mut record = conn.begin(&view, version);
     let (mut parts, incoming) = request.into_parts();
     let grpc = gate::is_grpc(&parts.headers);
     let mut response = match steps(&conn, &view, &mut parts, incoming, &mut record).await {
@@ -115,7 +118,16 @@ pub(crate) async fn handle(conn: Rc<Conn>, request: Request<Incoming>) -> Respon
         Ok(Answer::Own { status, headers, body }) => reply::own(status, headers, body, record),
         Err(failure) => reply::from_failure(&failure, grpc, &conn, record),
     };
-    reply::finish(&conn, &view, &mut response);
+    reply::finish(&conn, &view, version, &mut response);
+    response
+}
+
+/// Answers what the codec could not read as a request.
+pub(crate) fn refuse(conn: &Conn, failure: &Failure) -> Response<Reply> {
+    let view = conn.view();
+    let record = conn.begin(&view, Version::HTTP_11);
+    let mut response = reply::from_failure(failure, false, conn, record);
+    reply::finish(conn, &view, Version::HTTP_11, &mut response);
     response
 }
 

@@ -93,10 +93,34 @@ pub(crate) static H2_MESH: H2Room = H2Room {
     streams: H2_STREAMS_MAX,
 };
 
-/// From connection (or previous request) to a whole request head; over: closed, on HTTP/2 with GOAWAY, `late`.
+/// From a head's first byte to its last; over: 408, on HTTP/2 GOAWAY, `late`.
 pub(crate) const HEAD_TIMEOUT: Duration = secs(10);
 /// A connection that has not said a byte, where the listener waits without limit for one; over: closed.
 pub(crate) const SILENCE_MAX: Duration = secs(3600);
+/// The first bytes of a TLS connection on which HTTP/1 and HTTP/2 are told apart; over: closed.
+pub(crate) const FIRST_BYTES_TIMEOUT: Duration = secs(60);
+/// Between two pieces of a request's body on HTTP/1, while someone waits for it; over: 408.
+pub(crate) const BODY_TIMEOUT: Duration = secs(300);
+/// First read of an HTTP/1 message, on the stack.
+pub(crate) const READ_FIRST_BYTES: usize = 8 * 1024;
+/// Largest single read of an HTTP/1 body.
+pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
+/// One chunk's extension; over: the body is malformed.
+pub(crate) const CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
+/// All chunks' extensions of a body; over: the body is malformed.
+pub(crate) const CHUNK_EXTENSIONS_BYTES_MAX: usize = 16 * 1024;
+/// Trailers of a body; over: the body is malformed.
+pub(crate) const TRAILER_BYTES_MAX: usize = 16 * 1024;
+/// Interim replies to one request; over: 502.
+pub(crate) const INTERIM_REPLIES_MAX: u32 = 16;
+/// Rest of a request's body that is read and dropped after its reply; over: the connection ends.
+pub(crate) const DRAIN_BYTES_MAX: u64 = 64 * 1024;
+/// The same, in time.
+pub(crate) const DRAIN_TIMEOUT: Duration = secs(5);
+/// What is read and dropped after a connection's last reply, so that the client can read it; over: reset.
+pub(crate) const LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The same, in time.
+pub(crate) const LINGER_TIMEOUT: Duration = secs(5);
 /// TLS handshakes, both sides; over: closed, or `upstream connect error`.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = secs(10);
 /// Bytes looked at to tell the protocol; a ClientHello that is longer is taken as it stands.
@@ -152,3 +176,4 @@ const _: () = assert!(H2_HEADER_LIST_BYTES_MAX < H2_BLOCK_BYTES_MAX);
 const _: () = assert!(HEADERS_MAX < H2_FIELDS_MAX as usize);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(CONNECTIONS_SHARE < 50);
+const _: () = assert!(READ_FIRST_BYTES < READ_BYTES_MAX);

@@ -7,6 +7,8 @@ mod denied;
 mod door;
 mod exchange;
 pub(crate) mod h2;
+mod http1;
+mod http1_upstream;
 mod mesh;
 mod spec;
 

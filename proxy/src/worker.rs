@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     access::{Lines, writer::Writer},
+    http::h1::date::Dates,
     metrics::{Metrics, PartyId, Shard, proxy::ProxyStats},
     overload::Overload,
     peers::Peers,
@@ -73,6 +74,7 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) lines: Lines,
     pub(crate) peers: Peers,
+    pub(crate) dates: Dates,
     tasks: TaskTracker,
     luck: Cell<u64>,
 }
@@ -84,6 +86,7 @@ impl Worker {
             pools: Pools::default(),
             lines: Lines::default(),
             peers: Peers::default(),
+            dates: Dates::default(),
             tasks: TaskTracker::new(),
             luck: Cell::new(seed | 1),
             shared,

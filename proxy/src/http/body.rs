@@ -1,8 +1,10 @@
 //! The two bodies of an exchange: what is sent upstream (and may be sent again) and what is sent back.
 //!
 //! A request's bytes are kept while a retry may need them, up to a limit; past it they stream through and the request is
-//! final. The reply's body carries the record and the upstream connection, and lets go of both when its last byte is out.
+//! final.
 //! Never here: deciding about retries. Used by `retry`, `reply` and the pools.
+
+mod reply;
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,25 +16,26 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use crate::{access::Record, metrics::Flags, upstream::lease::Lease};
+use super::{
+    h1::{response, spelling::Spelling},
+    incoming::{Incoming, IncomingError},
+};
+pub(crate) use reply::Reply;
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("the client's request ended early: {0}")]
-    Request(hyper::Error),
+    Request(IncomingError),
     #[error("the upstream's reply ended early: {0}")]
-    Reply(hyper::Error),
+    Reply(IncomingError),
     #[error("another try reads the request's body now")]
     Superseded,
     #[error("the exchange took longer than its limit")]
     TimedOut,
 }
-
-// --------------------------------------------------------------------------------------------------------------- request
 
 /// The body of a request on its way upstream.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub(crate) enum Outgoing {
 struct Source {
     incoming: Incoming,
     empty: bool,
+    /// What its head announced: every try announces the same.
+    length: SizeHint,
     kept: Vec<Bytes>,
     kept_bytes: usize,
     limit: usize,
@@ -77,6 +82,7 @@ impl Upload {
     pub(crate) fn new(incoming: Incoming, limit: usize, received: Rc<Cell<u64>>) -> Self {
         Self(Rc::new(RefCell::new(Source {
             empty: incoming.is_end_stream(),
+            length: incoming.size_hint(),
             incoming,
             kept: Vec::new(),
             kept_bytes: 0,
@@ -97,6 +103,22 @@ impl Upload {
     /// Whether it can be read from the beginning.
     pub(crate) fn is_held(&self) -> bool {
         !self.0.borrow().gone
+    }
+
+    /// How the client spelt the names of the head.
+    pub(crate) fn with_spelling<T>(&self, then: impl FnOnce(&Spelling) -> T) -> T {
+        match self.0.borrow().incoming.spelling() {
+            Some(spelling) => then(spelling),
+            None => then(&Spelling::default()),
+        }
+    }
+
+    /// Passes an interim reply on (RFC 9110, 15.2); our HTTP/2 sends none.
+    pub(crate) fn inform(&self, interim: &response::Response, cx: &mut Context<'_>) {
+        let source = self.0.borrow();
+        if let Some(wire) = source.incoming.wire() {
+            wire.borrow_mut().inform(interim, cx);
+        }
     }
 
     /// When its last byte came.
@@ -123,12 +145,7 @@ impl Upload {
         let (hint, reading) = {
             let mut source = self.0.borrow_mut();
             source.reading += 1;
-            let hint = if source.kept.is_empty() && source.ended.is_none() {
-                source.incoming.size_hint()
-            } else {
-                SizeHint::default()
-            };
-            (hint, source.reading)
+            (source.length, source.reading)
         };
         Outgoing::Kept(Replay { source: Rc::clone(&self.0), at: 0, reading, hint, trailers_sent: false })
     }
@@ -165,6 +182,20 @@ impl Source {
             self.ended = Some(Instant::now());
         }
         Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Outgoing {
+    /// Goes back to the beginning, where all of it is still there.
+    pub(crate) fn rewind(&mut self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_some(),
+            Self::Kept(replay) => {
+                (replay.at, replay.trailers_sent) = (0, false);
+                !replay.source.borrow().gone
+            }
+        }
     }
 }
 
@@ -225,136 +256,5 @@ impl Replay {
             Some(Err(_)) | None => {}
         }
         Poll::Ready(frame)
-    }
-}
-
-// ----------------------------------------------------------------------------------------------------------------- reply
-
-#[derive(Debug)]
-enum Content {
-    Own(Option<Bytes>),
-    Upstream(Incoming),
-}
-
-/// The body of a reply on its way to the client.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    content: Content,
-    record: Option<Record>,
-    lease: Option<Lease>,
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl Reply {
-    /// A body of our own.
-    pub(crate) fn own(bytes: Bytes, record: Record) -> Self {
-        Self { content: Content::Own(Some(bytes)), record: Some(record), lease: None, deadline: None }
-    }
-
-    /// The upstream's body; at the deadline it ends early.
-    pub(crate) fn upstream(incoming: Incoming, record: Record, lease: Lease, deadline: Option<Instant>) -> Self {
-        Self {
-            content: Content::Upstream(incoming),
-            record: Some(record),
-            lease: Some(lease),
-            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
-        }
-    }
-
-    /// All has been sent: the connection may be used again, the record is written.
-    fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-        }
-        if let Some(record) = self.record.take() {
-            record.finish();
-        }
-    }
-
-    fn fail(&mut self, flag: Flags, details: &'static str) {
-        drop(self.lease.take());
-        if let Some(mut record) = self.record.take() {
-            record.flag(flag);
-            record.details = details;
-            record.finish();
-        }
-    }
-}
-
-fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
-}
-
-impl Body for Reply {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        let incoming = match &mut this.content {
-            Content::Own(bytes) => {
-                let frame = bytes.take().filter(|b| !b.is_empty());
-                if let (Some(record), Some(bytes)) = (&mut this.record, &frame) {
-                    record.sent += bytes.len() as u64;
-                }
-                this.finish();
-                return Poll::Ready(frame.map(|bytes| Ok(Frame::data(bytes))));
-            }
-            Content::Upstream(incoming) => incoming,
-        };
-        match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Pending => {
-                let late = this.deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
-                if late {
-                    this.fail(Flags::UPSTREAM_TIMEOUT, "response_timeout");
-                    return Poll::Ready(Some(Err(BodyError::TimedOut)));
-                }
-                Poll::Pending
-            }
-            Poll::Ready(None) => {
-                this.finish();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(record) = &mut this.record {
-                    if let Some(data) = frame.data_ref() {
-                        record.sent += data.len() as u64;
-                    } else if let Some(trailers) = frame.trailers_ref() {
-                        record.grpc = grpc_status(trailers).or(record.grpc);
-                    }
-                }
-                if incoming.is_end_stream() {
-                    this.finish();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                this.fail(Flags::UPSTREAM_ENDED, "upstream_reset_after_response_started{connection_termination}");
-                Poll::Ready(Some(Err(BodyError::Reply(error))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Content::Upstream(incoming) => incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Content::Upstream(incoming) => incoming.size_hint(),
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        // The codec does not poll a body that it knows to be empty.
-        if self.record.is_some() && self.is_end_stream() {
-            self.finish();
-        }
     }
 }

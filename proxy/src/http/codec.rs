@@ -3,31 +3,28 @@
 //! Everything a codec is told is here: limits, timers, graceful end. What a request means is `handle`'s.
 //! Never here: routing, TLS. Called by `listen::serve`.
 
-use std::{convert::Infallible, pin::pin, rc::Rc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, rc::Rc, time::Duration};
 
 use api::spec::Direction;
 use http::Request;
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Conn,
+    Conn, h1,
     h2::{
         guard::Guard,
         meter::{Look, Meter, Side},
     },
     handle,
+    incoming::Incoming,
 };
 use crate::{
     io::Io,
     limits::{
         H2_EDGE, H2_ERROR_RESETS_MAX, H2_HEADER_LIST_BYTES_MAX, H2_LOOK, H2_MEMBER, H2_MESH, H2_NEAR, H2_PING,
-        H2_SEND_BUFFER_BYTES, H2_STRANGER, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
+        H2_SEND_BUFFER_BYTES, H2_STRANGER,
     },
     overload::Step,
     worker::{Here, Phase},
@@ -41,29 +38,20 @@ async fn ending(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
     }
 }
 
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Http1(#[from] io::Error),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
 /// Serves HTTP/1 until the connection ends.
-pub(crate) async fn serve_http1(conn: Rc<Conn>, io: Io, idle_timeout: Duration) -> Result<(), hyper::Error> {
+pub(crate) async fn serve_http1(conn: Rc<Conn>, io: Io, idle_timeout: Duration) -> Result<(), ServeError> {
     let mut phase = conn.worker.shared.phase.subscribe();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let conn = Rc::clone(&conn);
-        async move { Ok::<_, Infallible>(handle(conn, request).await) }
-    });
-    // The codec counts its head timeout from the end of the previous exchange: it is the idle timeout too.
-    let head_timeout = if idle_timeout.is_zero() { Duration::from_secs(3600) } else { idle_timeout.max(HEAD_TIMEOUT) };
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .half_close(true)
-        .preserve_header_case(true)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX.max(8192 * 8));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = ending(&mut phase, Phase::Closing) => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+    let closing = async move { ending(&mut phase, Phase::Closing).await };
+    Ok(h1::server::serve(conn, io, idle_timeout, closing).await?)
 }
 
 /// Whether a connection was idle for as long as it may; `zero`: it may for ever.
@@ -72,7 +60,7 @@ fn idled(timeout: Duration, time: Duration) -> bool {
 }
 
 /// Serves HTTP/2 until the connection ends.
-pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) -> Result<(), hyper::Error> {
+pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) -> Result<(), ServeError> {
     let worker = Rc::clone(&conn.worker);
     let overload = &worker.shared.overload;
     let mut phase = worker.shared.phase.subscribe();
@@ -82,9 +70,9 @@ pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) 
         (_, Direction::Inbound | Direction::Outbound) => (&H2_NEAR, &H2_STRANGER),
     };
     let (guard, guarded) = Guard::new(io, Meter::new(Side::Server, budget, Instant::now()));
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let conn = Rc::clone(&conn);
-        async move { Ok::<_, Infallible>(handle(conn, request).await) }
+        async move { Ok::<_, Infallible>(handle(conn, request.map(Incoming::http2)).await) }
     });
     let mut builder = http2::Builder::new(Here);
     builder
@@ -120,5 +108,5 @@ pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) 
         }
     };
     guard.farewell(ended.as_ref().copied(), &worker.shared.stats, "downstream").await;
-    ended
+    Ok(ended?)
 }

@@ -11,14 +11,15 @@ use http::{
     HeaderMap, HeaderValue, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, SERVER, TRANSFER_ENCODING, UPGRADE},
 };
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
     Conn, View,
     body::Reply,
     gate::refusal::Refusal,
+    h1::head::HeadError as Malformed,
     headers::{GRPC_MESSAGE, GRPC_STATUS, KEEP_ALIVE, NOT_DELIVERED, OVERLOADED, PROXY_CONNECTION, SERVICE_TIME},
+    incoming::Incoming,
 };
 use crate::{
     access::{Denied, Record},
@@ -75,6 +76,16 @@ pub(crate) enum Failure {
     Head(#[from] HeadError),
     #[error("not offered")]
     NotOffered,
+    #[error("{0}")]
+    Malformed(Malformed),
+    #[error("the head of the request did not end in time")]
+    HeadLate,
+    #[error("the body of the request did not come in time")]
+    BodyLate,
+    #[error("the body of the request is malformed")]
+    BodyMalformed,
+    #[error("the upstream's reply is malformed")]
+    Protocol { exhausted: bool },
     #[error("the client went away")]
     ClientGone,
 }
@@ -142,6 +153,19 @@ impl Failure {
                 Told { status: 400, body: error.to_string(), flags: Flags::BAD_REQUEST, details: "request_refused" }
             }
             Self::NotOffered => tell(403, "", Flags::NONE, "upgrade_failed"),
+            Self::Malformed(error) => {
+                let (status, details) = malformed(*error);
+                Told { status, body: error.to_string(), flags: Flags::BAD_REQUEST, details }
+            }
+            Self::HeadLate => tell(408, "", Flags::NONE, "request_header_timeout"),
+            Self::BodyLate => tell(408, "stream timeout", Flags::IDLE, "stream_idle_timeout"),
+            Self::BodyMalformed => tell(400, "Bad Request", Flags::BAD_REQUEST, "http1.codec_error"),
+            Self::Protocol { exhausted } => Told {
+                status: 502,
+                body: format!("{BEFORE_HEADERS}. reset reason: protocol error"),
+                flags: or_exhausted(Flags::UPSTREAM_PROTOCOL, exhausted),
+                details: "upstream_reset_before_response_started{protocol_error}",
+            },
             Self::ClientGone => tell(400, "", Flags::DOWNSTREAM_ENDED, "downstream_remote_disconnect"),
         }
     }
@@ -157,6 +181,25 @@ impl Failure {
             (_, 429 | 502 | 503 | 504) => 14,
             (_, _) => 2,
         }
+    }
+}
+
+/// Status and detail, Envoy's words where it has them.
+fn malformed(error: Malformed) -> (u16, &'static str) {
+    match error {
+        Malformed::LineEnd | Malformed::FirstLine => (400, "http1.codec_error"),
+        Malformed::Name | Malformed::Value => (400, "http1.invalid_characters"),
+        Malformed::Version => (505, "unsupported_version"),
+        Malformed::OldVersion => (426, "low_version"),
+        Malformed::Target => (400, "http1.invalid_url"),
+        Malformed::TargetTooLong => (414, "http1.url_too_long"),
+        Malformed::TooMany => (431, "http1.too_many_headers"),
+        Malformed::TooLarge => (431, "http1.headers_too_large"),
+        Malformed::ContentLength => (400, "http1.content_length_not_allowed"),
+        Malformed::TransferEncoding => (400, "http1.invalid_transfer_encoding"),
+        Malformed::TransferCoding => (501, "http1.invalid_transfer_encoding"),
+        Malformed::TwoLengths => (400, "http1.content_length_and_chunked_not_allowed"),
+        Malformed::Expect => (417, "http1.expectation_not_met"),
     }
 }
 
@@ -191,6 +234,10 @@ pub(super) fn from_failure(failure: &Failure, grpc: bool, conn: &Conn, mut recor
     }
     if matches!(failure, Failure::Overflow | Failure::Refused(Refusal::Overload)) {
         headers.insert(OVERLOADED, HeaderValue::from_static("true"));
+    }
+    if matches!(failure, Failure::Malformed(Malformed::OldVersion)) {
+        // What to change to must be said (RFC 9110, 15.5.22).
+        headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
     }
     if grpc || matches!(failure, Failure::AbortedGrpc(_)) {
         let code = failure.grpc(told.status);
@@ -253,14 +300,14 @@ pub(super) fn from_upstream(
 }
 
 /// What every reply gets.
-pub(super) fn finish(conn: &Conn, view: &View, response: &mut Response<Reply>) {
+pub(super) fn finish(conn: &Conn, view: &View, version: Version, response: &mut Response<Reply>) {
     if conn.direction != Direction::Inbound {
         response.headers_mut().insert(SERVER, SERVER_NAME);
     }
     // HTTP/2 connections are told by the codec.
     let shared = &conn.worker.shared;
     let leaving = !view.current || *shared.phase.borrow() != Phase::Serving || shared.overload.step() >= Step::Parting;
-    if leaving && response.version() != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if leaving && version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

@@ -17,7 +17,6 @@ use http::{
     request::Parts,
     uri::Scheme,
 };
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
@@ -25,9 +24,9 @@ use super::{
     body::{Outgoing, Upload},
     gate::Asked,
     headers::{self, ATTEMPT_COUNT, GRPC_STATUS, NOT_DELIVERED, RATE_LIMITED},
+    incoming::Incoming,
     reply::{Answer, Failure},
     select::Way,
-    upgrade,
 };
 use crate::{
     access::Record,
@@ -75,14 +74,13 @@ pub(super) async fn run(
     conn: &Rc<Conn>,
     way: &Way<'_>,
     asked: &Asked,
-    parts: &mut Parts,
+    parts: &Parts,
     upload: &Upload,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     let (Some(cluster), Some(forward)) = (way.cluster, way.forward) else { return Err(Failure::NoCluster) };
     let plan = way.forwarding.and_then(|forwarding| forwarding.retry.as_ref());
     let clock = Clock { timeout: forward.timeout.filter(|t| !t.is_zero()), upload, started: Instant::now() };
-    let client = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
     let mut tried: Vec<u64> = Vec::new();
     let (mut tries, mut free) = (0, 0);
     let mut retrying = None;
@@ -101,7 +99,7 @@ pub(super) async fn run(
         observe(conn, cluster, &chosen, outcome);
         // Nobody has worked on it, or asking again does no harm: not a retry that anyone could notice.
         let unnoticed = match &result {
-            Tried::Failed(SendError::Reset { reused: true, source }) => asked.idempotent && !source.is_user(),
+            Tried::Failed(SendError::Reset { reused: true, source }) => asked.idempotent && !source.is_clients(),
             Tried::Replied(..) | Tried::Failed(_) | Tried::TimedOut { .. } => false,
         };
         if unnoticed && upload.is_held() && free < STALE_TRIES_MAX {
@@ -140,9 +138,6 @@ pub(super) async fn run(
                     if !edits.is_empty() {
                         headers::apply(edits, response.headers_mut(), record);
                     }
-                }
-                if asked.upgrade.is_some() {
-                    upgrade::join(&conn.worker, client, &mut response);
                 }
                 Ok(Answer::Upstream { response, lease, deadline: clock.deadline() })
             }
@@ -218,7 +213,7 @@ async fn once(
     let mesh = tls.is_some() && cluster.is_mesh();
     let request = build(conn, asked, parts, upload, http2, mesh, attempt)?;
     let sending = async {
-        match send(&conn.worker, &target, request).await {
+        match send(&conn.worker, &target, request, Some(upload)).await {
             Ok((response, lease)) => Tried::Replied(response, lease),
             Err((error, _)) => Tried::Failed(error),
         }
@@ -285,10 +280,6 @@ fn build(
     *request.uri_mut() = uri;
     *request.version_mut() = version;
     *request.headers_mut() = headers;
-    if !http2 {
-        // Where the codec keeps how the client spelt its headers.
-        *request.extensions_mut() = parts.extensions.clone();
-    }
     Ok(request)
 }
 
@@ -308,7 +299,9 @@ fn outcome(tried: &Tried, cluster: &Cluster, chosen: &Chosen) -> Outcome {
         Tried::TimedOut { .. } => Outcome::TimedOut,
         Tried::Failed(SendError::Connect(_) | SendError::NoServerName | SendError::Overflow) => Outcome::ConnectFailed,
         Tried::Failed(SendError::Refused) => Outcome::Refused,
-        Tried::Failed(SendError::Reset { .. }) => Outcome::Reset { sent: true },
+        Tried::Failed(SendError::Reset { .. } | SendError::Protocol(_) | SendError::Unwritable(_)) => {
+            Outcome::Reset { sent: true }
+        }
         Tried::Replied(response, _) => {
             let headers = response.headers();
             let secured = cluster.is_mesh() && matches!(cluster.tls(chosen.mtls), Ok(Some(_)));
@@ -345,7 +338,13 @@ fn failure(error: &SendError, exhausted: bool) -> Failure {
         }
         SendError::Connect(error) => Failure::Connect { reason: error.transport_failure(), exhausted },
         SendError::NoServerName => Failure::Connect { reason: Some("TLS_error:no_server_name".to_owned()), exhausted },
-        SendError::Reset { source, .. } if source.is_user() => Failure::ClientGone,
+        SendError::Reset { source, .. } if source.is_clients() => match source.upload() {
+            Some(error) if error.is_late() => Failure::BodyLate,
+            Some(error) if error.is_malformed() => Failure::BodyMalformed,
+            Some(_) | None => Failure::ClientGone,
+        },
+        SendError::Protocol(_) => Failure::Protocol { exhausted },
+        SendError::Unwritable(_) => Failure::BadRequest("the request cannot be written"),
         SendError::Refused | SendError::Reset { .. } => Failure::Reset { exhausted },
     }
 }

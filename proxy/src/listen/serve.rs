@@ -189,7 +189,7 @@ async fn requests(
     original: SocketAddr,
     view: View,
     spoken: &Spoken,
-) -> Result<(), hyper::Error> {
+) -> Result<(), codec::ServeError> {
     let Some(server) = view.chain.http() else { return Ok(()) };
     let (wanted, idle) = (server.codec, server.idle_timeout);
     let negotiated = io.tls().and_then(|session| session.alpn_protocol()).map(|name| name.ends_with(b"h2"));
@@ -209,7 +209,7 @@ async fn requests(
 /// Reads until it is clear which HTTP it is; what is neither is left to the HTTP/1 codec to refuse.
 async fn speaks_http2(io: &mut Io) -> Option<bool> {
     let mut buf = BytesMut::with_capacity(1024);
-    let detect = Detect { tls: false, http: true, timeout: crate::limits::HEAD_TIMEOUT };
+    let detect = Detect { tls: false, http: true, timeout: crate::limits::FIRST_BYTES_TIMEOUT };
     let reading = async {
         loop {
             match io.read_buf(&mut buf).await {

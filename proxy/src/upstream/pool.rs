@@ -13,12 +13,12 @@ use std::{
 };
 
 use hashbrown::HashMap;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::time::Instant;
 
-use super::live::LiveCluster;
+use super::{live::LiveCluster, send::Open};
 use crate::{
-    http::body::Outgoing,
+    http::{body::Outgoing, h1::wire::Shared},
     limits::{H2_STREAMS_MAX, IDLE_CONNECTIONS_MAX, IDLE_H1_MAX, IDLE_SWEEP},
     worker::Worker,
 };
@@ -38,10 +38,11 @@ pub(crate) struct Key {
 /// An HTTP/1 connection.
 #[derive(Debug)]
 pub(crate) struct Http1 {
-    pub(super) sender: http1::SendRequest<Outgoing>,
+    pub(super) wire: Shared,
     pub(super) local: Option<SocketAddr>,
     pub(super) used: u32,
     pub(super) idle_since: Instant,
+    pub(super) _open: Open,
 }
 
 /// An HTTP/2 connection.
@@ -78,9 +79,13 @@ impl Host {
     /// An idle HTTP/1 connection that is still open.
     pub(super) fn take_http1(&self) -> Option<Http1> {
         let mut idle = self.http1.borrow_mut();
-        idle.retain(|connection| !connection.sender.is_closed());
-        let at = idle.iter().rposition(|connection| connection.sender.is_ready())?;
-        Some(idle.swap_remove(at))
+        // The others are looked at by the sweep.
+        while let Some(connection) = idle.pop() {
+            if connection.wire.borrow_mut().is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// An HTTP/2 connection that takes one more stream.
@@ -105,7 +110,8 @@ impl Host {
     pub(super) fn give_back(&self, mut connection: Http1) {
         let wear = self.wear.get();
         let worn = wear.uses_max != 0 && connection.used >= wear.uses_max;
-        if !worn && !connection.sender.is_closed() {
+        if !worn && connection.wire.borrow().is_reusable() {
+            connection.wire.borrow_mut().rest();
             connection.idle_since = Instant::now();
             let mut idle = self.http1.borrow_mut();
             if idle.len() < IDLE_CONNECTIONS_MAX {
@@ -128,7 +134,7 @@ impl Host {
         };
         let (h1, h2) = (limit(Some(IDLE_H1_MAX)), limit(None));
         let mut idle = self.http1.borrow_mut();
-        idle.retain(|c| !c.sender.is_closed() && now.duration_since(c.idle_since) < h1);
+        idle.retain(|c| c.wire.borrow_mut().is_quiet() && now.duration_since(c.idle_since) < h1);
         let mut open = self.http2.borrow_mut();
         open.retain(|c| {
             if c.streams.get() > 0 {

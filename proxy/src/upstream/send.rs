@@ -6,10 +6,7 @@
 use std::{cell::Cell, error::Error, rc::Rc, sync::Arc};
 
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
@@ -22,16 +19,22 @@ use super::{
 };
 use crate::{
     http::{
-        body::Outgoing,
+        body::{BodyError, Outgoing, Upload},
+        h1::{
+            client::{ClientError, exchange},
+            head::HeadError,
+            wire::Wire,
+            write::Unwritable,
+        },
         h2::{
             guard::Guard,
             meter::{Meter, Side},
         },
+        incoming::{Incoming, IncomingError},
     },
     io::Io,
     limits::{
-        H2_HEADER_LIST_BYTES_MAX, H2_MEMBER, H2_MESH, H2_PING, H2_SEND_BUFFER_BYTES, H2_STRANGER, HEAD_BYTES_MAX,
-        HEADERS_MAX, STALE_TRIES_MAX,
+        H2_HEADER_LIST_BYTES_MAX, H2_MEMBER, H2_MESH, H2_PING, H2_SEND_BUFFER_BYTES, H2_STRANGER, STALE_TRIES_MAX,
     },
     table::Cluster,
     worker::{Here, Worker},
@@ -69,15 +72,68 @@ pub(crate) enum SendError {
         /// Whether the connection had carried a request before.
         reused: bool,
         /// What broke.
-        source: hyper::Error,
+        source: Broken,
     },
+    /// What the upstream sent is no reply.
+    #[error("the upstream's reply is malformed: {0}")]
+    Protocol(HeadError),
+    /// The request cannot be written so that every reader reads the same.
+    #[error(transparent)]
+    Unwritable(Unwritable),
 }
 
-/// Sends a request. On an error the request is lost unless it is returned: it is, where nothing of it was sent.
+/// Why a connection broke.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error(transparent)]
+    Http1(ClientError),
+    #[error(transparent)]
+    Http2(hyper::Error),
+}
+
+impl Broken {
+    /// Whether it was the request's body that ended early, not the upstream.
+    pub(crate) fn is_clients(&self) -> bool {
+        match self {
+            Self::Http1(error) => matches!(error, ClientError::Upload(_) | ClientError::Length),
+            Self::Http2(error) => error.is_user(),
+        }
+    }
+
+    /// What became of the request's body, where it was that.
+    pub(crate) fn upload(&self) -> Option<&IncomingError> {
+        let error = match self {
+            Self::Http1(ClientError::Upload(error)) => error,
+            Self::Http1(_) => return None,
+            Self::Http2(error) => error.source()?.downcast_ref()?,
+        };
+        match error {
+            BodyError::Request(error) => Some(error),
+            BodyError::Reply(_) | BodyError::Superseded | BodyError::TimedOut => None,
+        }
+    }
+}
+
+impl SendError {
+    fn of_http1(error: ClientError, reused: bool) -> Self {
+        match error {
+            ClientError::Unwritable(error) => Self::Unwritable(error),
+            ClientError::Malformed(error) => Self::Protocol(error),
+            ClientError::Interim => Self::Protocol(HeadError::TooMany),
+            ClientError::Upload(_) | ClientError::Length | ClientError::Broken(_) | ClientError::Closed => {
+                Self::Reset { reused, source: Broken::Http1(error) }
+            }
+        }
+    }
+}
+
+/// Sends a request. On an error the request is lost unless it is returned: it is, where nothing of it was sent. `from` is
+/// its body as it comes, where it comes from a client.
 pub(crate) async fn send(
     worker: &Rc<Worker>,
     target: &Target<'_>,
     request: Request<Outgoing>,
+    from: Option<&Upload>,
 ) -> Result<(Response<Incoming>, Lease), (SendError, Option<Request<Outgoing>>)> {
     let spec = &target.cluster.spec;
     let Some(busy) = Busy::begin(&target.cluster.live, target.endpoint, spec.breakers.requests) else {
@@ -95,7 +151,7 @@ pub(crate) async fn send(
     if target.http2 {
         over_http2(worker, target, &host, request, busy).await
     } else {
-        over_http1(worker, target, &host, request, busy).await
+        over_http1(worker, target, &host, request, busy, from).await
     }
 }
 
@@ -105,6 +161,7 @@ async fn over_http1(
     host: &Rc<Host>,
     mut request: Request<Outgoing>,
     busy: Busy,
+    from: Option<&Upload>,
 ) -> Result<(Response<Incoming>, Lease), (SendError, Option<Request<Outgoing>>)> {
     let mut stale = 0;
     loop {
@@ -116,17 +173,17 @@ async fn over_http1(
             },
         };
         connection.used += 1;
-        match connection.sender.try_send_request(request).await {
+        match exchange(&connection.wire, request, from).await {
             Ok(response) => {
                 let local = connection.local;
                 return Ok((response, Lease::new(Carrier::Http1(Rc::clone(host), connection), local, busy)));
             }
-            Err(mut failed) => match failed.take_message() {
-                Some(unsent) if stale < STALE_TRIES_MAX => {
+            Err(failed) => match failed.unsent {
+                Some(unsent) if stale < STALE_TRIES_MAX && matches!(failed.error, ClientError::Broken(_)) => {
                     stale += 1;
                     request = unsent;
                 }
-                unsent => return Err((SendError::Reset { reused, source: failed.into_error() }, unsent)),
+                unsent => return Err((SendError::of_http1(failed.error, reused), unsent)),
             },
         }
     }
@@ -158,7 +215,10 @@ async fn over_http2(
         connection.used.set(connection.used.get().saturating_add(1));
         let stream = Stream::begin(&connection.streams);
         match connection.sender.try_send_request(request).await {
-            Ok(response) => return Ok((response, Lease::new(Carrier::Http2(stream), connection.local, busy))),
+            Ok(response) => {
+                let lease = Lease::new(Carrier::Http2(stream), connection.local, busy);
+                return Ok((response.map(Incoming::http2), lease));
+            }
             Err(mut failed) => match failed.take_message() {
                 Some(unsent) if stale < STALE_TRIES_MAX => {
                     stale += 1;
@@ -166,9 +226,10 @@ async fn over_http2(
                 }
                 unsent => {
                     let source = failed.into_error();
-                    let error =
-                        if was_refused(&source) { SendError::Refused } else { SendError::Reset { reused, source } };
-                    return Err((error, unsent));
+                    if was_refused(&source) {
+                        return Err((SendError::Refused, unsent));
+                    }
+                    return Err((SendError::Reset { reused, source: Broken::Http2(source) }, unsent));
                 }
             },
         }
@@ -209,7 +270,8 @@ impl Drop for Pending<'_> {
 }
 
 /// Counts a connection for as long as it is open.
-struct Open(Arc<LiveCluster>);
+#[derive(Debug)]
+pub(super) struct Open(Arc<LiveCluster>);
 
 impl Open {
     fn begin(cluster: &Arc<LiveCluster>, most: u32) -> Option<Self> {
@@ -248,21 +310,8 @@ async fn open_http1(worker: &Rc<Worker>, target: &Target<'_>, host: &Rc<Host>) -
         }
     };
     let (io, local) = dial(target, Carries::Http1, worker).await?;
-    let (sender, connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX.max(8192 * 8))
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(|source| SendError::Reset { reused: false, source })?;
-    // Owned by the pool: it ends when the sender is dropped, or when the peer closes.
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::trace!(%error, "upstream connection ended");
-        }
-        drop(open);
-    });
-    Ok((Http1 { sender, local, used: 0, idle_since: Instant::now() }, false))
+    let wire = Wire::shared(io, None);
+    Ok((Http1 { wire, local, used: 0, idle_since: Instant::now(), _open: open }, false))
 }
 
 async fn open_http2(worker: &Rc<Worker>, target: &Target<'_>, host: &Rc<Host>) -> Result<Http2, SendError> {
@@ -295,7 +344,7 @@ async fn open_http2(worker: &Rc<Worker>, target: &Target<'_>, host: &Rc<Host>) -
         .keep_alive_timeout(H2_PING.1)
         .handshake(TokioIo::new(guarded))
         .await
-        .map_err(|source| SendError::Reset { reused: false, source })?;
+        .map_err(|source| SendError::Reset { reused: false, source: Broken::Http2(source) })?;
     let stats = Arc::clone(&worker.shared.stats);
     tokio::task::spawn_local(async move {
         let ended = connection.await;

@@ -1,0 +1,190 @@
+//! The body of a reply on its way to the client.
+//!
+//! Carries the record and the upstream connection, and lets go of both when its last byte is out.
+//! Never here: heads. Made by `http::reply`, written by the codecs.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::BodyError;
+use crate::{
+    access::Record,
+    http::{
+        h1::{spelling::Spelling, wire::Tunnel},
+        incoming::Incoming,
+    },
+    metrics::Flags,
+    upstream::lease::Lease,
+};
+
+#[derive(Debug)]
+enum Content {
+    Own(Option<Bytes>),
+    Upstream(Incoming),
+}
+
+/// The body of a reply on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    content: Content,
+    record: Option<Record>,
+    lease: Option<Lease>,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Reply {
+    /// A body of our own.
+    pub(crate) fn own(bytes: Bytes, record: Record) -> Self {
+        Self { content: Content::Own(Some(bytes)), record: Some(record), lease: None, deadline: None }
+    }
+
+    /// The upstream's body; at the deadline it ends early.
+    pub(crate) fn upstream(incoming: Incoming, record: Record, lease: Lease, deadline: Option<Instant>) -> Self {
+        Self {
+            content: Content::Upstream(incoming),
+            record: Some(record),
+            lease: Some(lease),
+            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+
+    /// How the upstream spelt the names of the reply's head.
+    pub(crate) fn spelling(&self) -> Option<&Spelling> {
+        match &self.content {
+            Content::Own(_) => None,
+            Content::Upstream(incoming) => incoming.spelling(),
+        }
+    }
+
+    /// The upstream's connection, after it agreed to change its protocol.
+    pub(crate) fn tunnel(&self) -> Option<Tunnel> {
+        match &self.content {
+            Content::Own(_) => None,
+            Content::Upstream(incoming) => incoming.tunnel(),
+        }
+    }
+
+    /// What went through the tunnel is over: bytes from the client, and to it.
+    pub(crate) fn finish_tunnel(mut self, (received, sent): (u64, u64)) {
+        drop(self.lease.take());
+        if let Some(mut record) = self.record.take() {
+            record.received.set(record.received.get() + received);
+            record.sent += sent;
+            record.finish();
+        }
+    }
+
+    /// The head has gone, and its body is not sent because of the request's method or the reply's status.
+    pub(crate) fn finish_unsent(&mut self) {
+        if let Content::Upstream(incoming) = &self.content
+            && !incoming.is_end_stream()
+        {
+            drop(self.lease.take());
+        }
+        self.finish();
+    }
+
+    /// All has been sent: the connection may be used again, the record is written.
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        if let Some(record) = self.record.take() {
+            record.finish();
+        }
+    }
+
+    fn fail(&mut self, flag: Flags, details: &'static str) {
+        drop(self.lease.take());
+        if let Some(mut record) = self.record.take() {
+            record.flag(flag);
+            record.details = details;
+            record.finish();
+        }
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let incoming = match &mut this.content {
+            Content::Own(bytes) => {
+                let frame = bytes.take().filter(|b| !b.is_empty());
+                if let (Some(record), Some(bytes)) = (&mut this.record, &frame) {
+                    record.sent += bytes.len() as u64;
+                }
+                this.finish();
+                return Poll::Ready(frame.map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Content::Upstream(incoming) => incoming,
+        };
+        match Pin::new(&mut *incoming).poll_frame(cx) {
+            Poll::Pending => {
+                let late = this.deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+                if late {
+                    this.fail(Flags::UPSTREAM_TIMEOUT, "response_timeout");
+                    return Poll::Ready(Some(Err(BodyError::TimedOut)));
+                }
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                this.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(record) = &mut this.record {
+                    if let Some(data) = frame.data_ref() {
+                        record.sent += data.len() as u64;
+                    } else if let Some(trailers) = frame.trailers_ref() {
+                        record.grpc = grpc_status(trailers).or(record.grpc);
+                    }
+                }
+                if incoming.is_end_stream() {
+                    this.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.fail(Flags::UPSTREAM_ENDED, "upstream_reset_after_response_started{connection_termination}");
+                Poll::Ready(Some(Err(BodyError::Reply(error))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::Upstream(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Content::Upstream(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // The codec does not poll a body that it knows to be empty.
+        if self.record.is_some() && self.is_end_stream() {
+            self.finish();
+        }
+    }
+}

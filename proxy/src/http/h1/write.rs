@@ -1,0 +1,160 @@
+//! Writes heads, from the canonical head alone.
+//!
+//! Method, target, names and values are of types that cannot hold a line end; where a body ends is said by this file and
+//! by nobody else: `content-length` and `transfer-encoding` of the map are not written.
+//! Never here: bytes that a peer sent, as they came. Used by `server`, `client` and `pump`.
+
+use std::io::Write;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING},
+    request, response,
+};
+
+use super::spelling::Spelling;
+
+/// How a body is framed on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framed {
+    /// There is none, and the head need not say so.
+    Nothing,
+    Length(u64),
+    /// With trailers where the reader wants them.
+    Chunked {
+        trailers: bool,
+    },
+    UntilClose,
+}
+
+/// A head that cannot be written so that every reader reads the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the request's target cannot be written")]
+pub(crate) struct Unwritable;
+
+/// Writes one field.
+pub(super) fn put_field(
+    out: &mut Vec<u8>,
+    name: &HeaderName,
+    value: &HeaderValue,
+    spelling: &Spelling,
+    next: &mut usize,
+) {
+    spelling.put(name, next, out);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_framing(out: &mut Vec<u8>, framed: Framed) {
+    match framed {
+        Framed::Nothing | Framed::UntilClose => {}
+        Framed::Length(length) => put_length(out, length),
+        Framed::Chunked { .. } => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+}
+
+fn put_length(out: &mut Vec<u8>, length: u64) {
+    let written = write!(out, "content-length: {length}\r\n");
+    debug_assert!(written.is_ok(), "a Vec takes everything");
+}
+
+fn put_fields(out: &mut Vec<u8>, headers: &HeaderMap, spelling: &Spelling, skip: impl Fn(&HeaderName) -> bool) {
+    let mut next = 0;
+    for (name, value) in headers {
+        if name != CONTENT_LENGTH && name != TRANSFER_ENCODING && !skip(name) {
+            put_field(out, name, value, spelling, &mut next);
+        }
+    }
+}
+
+/// Writes the head of a request; `host` comes first (RFC 9110, 7.2).
+///
+/// # Errors
+/// The target is not one word of visible characters.
+pub(crate) fn request(
+    out: &mut Vec<u8>,
+    head: &request::Parts,
+    spelling: &Spelling,
+    framed: Framed,
+) -> Result<(), Unwritable> {
+    let target = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    if !(target.starts_with('/') || target == "*") || target.bytes().any(|b| b <= b' ' || b == 0x7f) {
+        return Err(Unwritable);
+    }
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    for value in head.headers.get_all(HOST) {
+        put_field(out, &HOST, value, spelling, &mut 0);
+    }
+    put_fields(out, &head.headers, spelling, |name| name == HOST);
+    put_framing(out, framed);
+    // Some servers answer 411 to these without a length.
+    let without = framed == Framed::Nothing
+        && (matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
+            || head.headers.contains_key(CONTENT_LENGTH));
+    if without {
+        put_length(out, 0);
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// What a reply says of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persists {
+    /// It goes on, which HTTP/1.1 need not say.
+    Yes,
+    /// It goes on, which HTTP/1.0 must be told.
+    Said,
+    No,
+    /// It changes to another protocol; the head's own words say to which.
+    Changes,
+}
+
+/// Writes the head of a reply. `unsent` is the length of a body that is not sent because of the method or the status.
+pub(crate) fn response(
+    out: &mut Vec<u8>,
+    head: &response::Parts,
+    spelling: &Spelling,
+    framed: Framed,
+    unsent: Option<u64>,
+    persists: Persists,
+    date: &[u8],
+) {
+    put_status(out, head.status);
+    let own_words = persists == Persists::Changes;
+    put_fields(out, &head.headers, spelling, |name| name == CONNECTION && !own_words);
+    if !head.headers.contains_key(DATE) {
+        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(b"\r\n");
+    }
+    put_framing(out, framed);
+    if let Some(length) = unsent {
+        put_length(out, length);
+    }
+    match persists {
+        Persists::Yes | Persists::Changes => {}
+        Persists::Said => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        Persists::No => out.extend_from_slice(b"connection: close\r\n"),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_status(out: &mut Vec<u8>, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head of an interim reply.
+pub(crate) fn interim(out: &mut Vec<u8>, head: &response::Parts, spelling: &Spelling) {
+    put_status(out, head.status);
+    put_fields(out, &head.headers, spelling, |name| name == CONNECTION);
+    out.extend_from_slice(b"\r\n");
+}

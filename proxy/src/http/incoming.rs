@@ -1,0 +1,115 @@
+//! The body of a message as it comes in, over HTTP/1 or HTTP/2: one type, so that the request path stays one future.
+//!
+//! Carries what only HTTP/1 knows of the message besides: how its names were spelt, and its connection.
+//! Never here: what goes out. Made by the codecs; read by `body` and `mirror`.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::h1::{
+    incoming::Incoming as Http1,
+    spelling::Spelling,
+    wire::{Shared, Tunnel, WireError},
+};
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IncomingError {
+    #[error(transparent)]
+    Http1(#[from] WireError),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
+impl IncomingError {
+    /// Whether the peer took too long over it.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self, Self::Http1(WireError::TimedOut))
+    }
+
+    /// Whether the bytes that came are no body, which is the peer's fault.
+    pub(crate) fn is_malformed(&self) -> bool {
+        use super::h1::framing::FramingError;
+        match self {
+            Self::Http1(WireError::Framing(error)) => *error != FramingError::Ended,
+            Self::Http1(_) | Self::Http2(_) => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Content {
+    Http1(Http1, Spelling),
+    Http2(hyper::body::Incoming),
+}
+
+/// A body.
+#[derive(Debug)]
+pub(crate) struct Incoming(Content);
+
+impl Incoming {
+    /// A body over HTTP/1, and how the names of its head were spelt.
+    pub(crate) fn http1(body: Http1, spelling: Spelling) -> Self {
+        Self(Content::Http1(body, spelling))
+    }
+
+    /// A body over HTTP/2.
+    pub(crate) fn http2(body: hyper::body::Incoming) -> Self {
+        Self(Content::Http2(body))
+    }
+
+    /// How the names of the head were spelt; HTTP/2 knows lower case only.
+    pub(crate) fn spelling(&self) -> Option<&Spelling> {
+        match &self.0 {
+            Content::Http1(_, spelling) => Some(spelling),
+            Content::Http2(_) => None,
+        }
+    }
+
+    /// The HTTP/1 connection that it comes from.
+    pub(crate) fn wire(&self) -> Option<&Shared> {
+        match &self.0 {
+            Content::Http1(body, _) => Some(body.wire()),
+            Content::Http2(_) => None,
+        }
+    }
+
+    /// The connection's bytes, after it has changed to another protocol.
+    pub(crate) fn tunnel(&self) -> Option<Tunnel> {
+        match &self.0 {
+            Content::Http1(body, _) => Some(body.tunnel()),
+            Content::Http2(_) => None,
+        }
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = IncomingError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, IncomingError>>> {
+        match &mut self.0 {
+            Content::Http1(body, _) => body.poll_frame(cx).map_err(IncomingError::from),
+            Content::Http2(body) => Pin::new(body).poll_frame(cx).map_err(IncomingError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Content::Http1(body, _) => body.is_end_stream(),
+            Content::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Http1(body, _) => body.size_hint(),
+            Content::Http2(body) => body.size_hint(),
+        }
+    }
+}
