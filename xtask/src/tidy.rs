@@ -30,6 +30,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("xtask", &[], &["tokio"]),
     ("bench", &["api", "api-mesh", "api-xds", "api-rt"], &[]),
     ("e2e", &["api", "api-mesh", "api-xds", "api-rt"], &[]),
+    ("fuzz", &[], &["kube", "tonic"]),
 ];
 
 const FOLDERS: [&str; 12] =

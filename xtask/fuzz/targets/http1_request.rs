@@ -1,0 +1,7 @@
+//! Fuzzes `fuzz::http1_request`.
+//!
+//! Never here: laws (`src/lib.rs`). Run by `./run http1_request SECONDS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::http1_request(input));
