@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{
     h1::{response, spelling::Spelling},
-    incoming::{Incoming, IncomingError},
+    incoming::{Fault, Incoming, IncomingError},
 };
 pub(crate) use reply::Reply;
 
@@ -58,6 +58,7 @@ struct Source {
     trailers: Option<HeaderMap>,
     ended: Option<Instant>,
     gone: bool,
+    fault: Option<Fault>,
     /// The number of the latest reading; older ones may not take bytes away from it.
     reading: u32,
     received: Rc<Cell<u64>>,
@@ -90,6 +91,7 @@ impl Upload {
             trailers: None,
             ended: None,
             gone: false,
+            fault: None,
             reading: 0,
             received,
         })))
@@ -119,6 +121,11 @@ impl Upload {
         if let Some(wire) = source.incoming.wire() {
             wire.borrow_mut().inform(interim, cx);
         }
+    }
+
+    /// What the client did to it, where it will never be whole.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.0.borrow().fault
     }
 
     /// When its last byte came.
@@ -161,7 +168,10 @@ impl Source {
                 self.ended = Some(Instant::now());
                 return Poll::Ready(None);
             }
-            Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Request(error)))),
+            Some(Err(error)) => {
+                self.fault = Some(error.fault());
+                return Poll::Ready(Some(Err(BodyError::Request(error))));
+            }
             Some(Ok(frame)) => frame,
         };
         if let Some(data) = frame.data_ref() {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::h1::{
+    framing::FramingError,
     incoming::Incoming as Http1,
     spelling::Spelling,
     wire::{Shared, Tunnel, WireError},
@@ -26,18 +27,25 @@ pub(crate) enum IncomingError {
     Http2(#[from] hyper::Error),
 }
 
-impl IncomingError {
-    /// Whether the peer took too long over it.
-    pub(crate) fn is_late(&self) -> bool {
-        matches!(self, Self::Http1(WireError::TimedOut))
-    }
+/// What a client did to its request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It went away.
+    Gone,
+    /// It took too long over it.
+    Late,
+    /// The bytes that came are no body.
+    Malformed,
+}
 
-    /// Whether the bytes that came are no body, which is the peer's fault.
-    pub(crate) fn is_malformed(&self) -> bool {
-        use super::h1::framing::FramingError;
+impl IncomingError {
+    /// Whose fault it was, where the peer is a client.
+    pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::Http1(WireError::Framing(error)) => *error != FramingError::Ended,
-            Self::Http1(_) | Self::Http2(_) => false,
+            Self::Http1(WireError::TimedOut) => Fault::Late,
+            Self::Http1(WireError::Framing(FramingError::Ended)) => Fault::Gone,
+            Self::Http1(WireError::Framing(_)) => Fault::Malformed,
+            Self::Http1(WireError::Io(_) | WireError::Over) | Self::Http2(_) => Fault::Gone,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
     gate::refusal::Refusal,
     h1::head::HeadError as Malformed,
     headers::{GRPC_MESSAGE, GRPC_STATUS, KEEP_ALIVE, NOT_DELIVERED, OVERLOADED, PROXY_CONNECTION, SERVICE_TIME},
-    incoming::Incoming,
+    incoming::{Fault, Incoming},
 };
 use crate::{
     access::{Denied, Record},
@@ -88,6 +88,16 @@ pub(crate) enum Failure {
     Protocol { exhausted: bool },
     #[error("the client went away")]
     ClientGone,
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Gone => Self::ClientGone,
+            Fault::Late => Self::BodyLate,
+            Fault::Malformed => Self::BodyMalformed,
+        }
+    }
 }
 
 /// How a failure is told.

@@ -99,7 +99,7 @@ pub(super) async fn run(
         observe(conn, cluster, &chosen, outcome);
         // Nobody has worked on it, or asking again does no harm: not a retry that anyone could notice.
         let unnoticed = match &result {
-            Tried::Failed(SendError::Reset { reused: true, source }) => asked.idempotent && !source.is_clients(),
+            Tried::Failed(SendError::Reset { reused: true, .. }) => asked.idempotent,
             Tried::Replied(..) | Tried::Failed(_) | Tried::TimedOut { .. } => false,
         };
         if unnoticed && upload.is_held() && free < STALE_TRIES_MAX {
@@ -214,13 +214,15 @@ async fn once(
     let request = build(conn, asked, parts, upload, http2, mesh, attempt)?;
     let sending = async {
         match send(&conn.worker, &target, request, Some(upload)).await {
-            Ok((response, lease)) => Tried::Replied(response, lease),
-            Err((error, _)) => Tried::Failed(error),
+            Ok((response, lease)) => Ok(Tried::Replied(response, lease)),
+            Err((error @ SendError::Unwritable(_), _)) => Err(failure(&error, false)),
+            // The client's doing is no sign of the endpoint, and trying again would not mend it.
+            Err((error, _)) => upload.fault().map_or(Ok(Tried::Failed(error)), |fault| Err(fault.into())),
         }
     };
     let per_try = plan.and_then(Plan::per_try_timeout).filter(|t| !t.is_zero());
     if per_try.is_none() && clock.timeout.is_none() {
-        return Ok(sending.await);
+        return sending.await;
     }
     let patience = async {
         match per_try {
@@ -230,7 +232,7 @@ async fn once(
     };
     tokio::select! {
         biased;
-        tried = sending => Ok(tried),
+        tried = sending => tried,
         () = clock.run_out() => Ok(Tried::TimedOut { whole: true }),
         () = patience => Ok(Tried::TimedOut { whole: false }),
     }
@@ -338,11 +340,6 @@ fn failure(error: &SendError, exhausted: bool) -> Failure {
         }
         SendError::Connect(error) => Failure::Connect { reason: error.transport_failure(), exhausted },
         SendError::NoServerName => Failure::Connect { reason: Some("TLS_error:no_server_name".to_owned()), exhausted },
-        SendError::Reset { source, .. } if source.is_clients() => match source.upload() {
-            Some(error) if error.is_late() => Failure::BodyLate,
-            Some(error) if error.is_malformed() => Failure::BodyMalformed,
-            Some(_) | None => Failure::ClientGone,
-        },
         SendError::Protocol(_) => Failure::Protocol { exhausted },
         SendError::Unwritable(_) => Failure::BadRequest("the request cannot be written"),
         SendError::Refused | SendError::Reset { .. } => Failure::Reset { exhausted },

@@ -19,10 +19,9 @@ use super::{
 };
 use crate::{
     http::{
-        body::{BodyError, Outgoing, Upload},
+        body::{Outgoing, Upload},
         h1::{
             client::{ClientError, exchange},
-            head::HeadError,
             wire::Wire,
             write::Unwritable,
         },
@@ -30,7 +29,7 @@ use crate::{
             guard::Guard,
             meter::{Meter, Side},
         },
-        incoming::{Incoming, IncomingError},
+        incoming::Incoming,
     },
     io::Io,
     limits::{
@@ -75,8 +74,8 @@ pub(crate) enum SendError {
         source: Broken,
     },
     /// What the upstream sent is no reply.
-    #[error("the upstream's reply is malformed: {0}")]
-    Protocol(HeadError),
+    #[error("{0}")]
+    Protocol(ClientError),
     /// The request cannot be written so that every reader reads the same.
     #[error(transparent)]
     Unwritable(Unwritable),
@@ -91,35 +90,11 @@ pub(crate) enum Broken {
     Http2(hyper::Error),
 }
 
-impl Broken {
-    /// Whether it was the request's body that ended early, not the upstream.
-    pub(crate) fn is_clients(&self) -> bool {
-        match self {
-            Self::Http1(error) => matches!(error, ClientError::Upload(_) | ClientError::Length),
-            Self::Http2(error) => error.is_user(),
-        }
-    }
-
-    /// What became of the request's body, where it was that.
-    pub(crate) fn upload(&self) -> Option<&IncomingError> {
-        let error = match self {
-            Self::Http1(ClientError::Upload(error)) => error,
-            Self::Http1(_) => return None,
-            Self::Http2(error) => error.source()?.downcast_ref()?,
-        };
-        match error {
-            BodyError::Request(error) => Some(error),
-            BodyError::Reply(_) | BodyError::Superseded | BodyError::TimedOut => None,
-        }
-    }
-}
-
 impl SendError {
     fn of_http1(error: ClientError, reused: bool) -> Self {
         match error {
+            ClientError::Malformed(_) | ClientError::Interim => Self::Protocol(error),
             ClientError::Unwritable(error) => Self::Unwritable(error),
-            ClientError::Malformed(error) => Self::Protocol(error),
-            ClientError::Interim => Self::Protocol(HeadError::TooMany),
             ClientError::Upload(_) | ClientError::Length | ClientError::Broken(_) | ClientError::Closed => {
                 Self::Reset { reused, source: Broken::Http1(error) }
             }
