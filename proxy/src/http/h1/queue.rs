@@ -116,3 +116,76 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// A socket that takes a few bytes at a time.
+    struct Slow {
+        taken: Vec<u8>,
+        steps: Vec<usize>,
+        turn: usize,
+    }
+
+    impl Slow {
+        fn step(&mut self) -> usize {
+            self.turn += 1;
+            self.steps[self.turn % self.steps.len()]
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let count = self.step().min(bytes.len());
+            self.taken.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            pieces: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+            let count = self.step().min(all.len());
+            self.taken.extend_from_slice(&all[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn however_little_the_socket_takes_the_order_stays(
+            pieces in vec((0..3_usize, 0..10_000_usize), 1..6),
+            steps in vec(1..7_000_usize, 1..5),
+        ) {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let (mut queue, mut meant) = (Queue::default(), Vec::new());
+            let mut socket = Slow { taken: Vec::new(), steps, turn: 0 };
+            for (at, (before, size)) in pieces.into_iter().enumerate() {
+                let byte = b'a' + u8::try_from(at).unwrap();
+                queue.text().extend(vec![b'0'; before]);
+                queue.push(vec![byte; size].into());
+                queue.text().extend_from_slice(b"\r\n");
+                meant.extend([vec![b'0'; before], vec![byte; size], b"\r\n".to_vec()].concat());
+                if !queue.has_room() {
+                    prop_assert!(queue.poll_flush(Pin::new(&mut socket), &mut cx).is_ready());
+                    prop_assert!(queue.is_empty() && queue.has_room());
+                }
+            }
+            prop_assert!(queue.poll_flush(Pin::new(&mut socket), &mut cx).is_ready());
+            prop_assert_eq!(socket.taken, meant);
+        }
+    }
+}
