@@ -15,7 +15,7 @@ use std::{
 
 use http::{
     Method, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, DATE, UPGRADE},
     response,
 };
 use http_body::Body;
@@ -40,8 +40,9 @@ use crate::{
 
 /// What comes next on a connection.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a request is what nearly every wait comes to")]
 enum Next {
-    Request(Box<Request>),
+    Request(Request),
     Refused(HeadError),
     /// A head that was begun and not ended in time.
     Late,
@@ -85,7 +86,7 @@ pub(crate) async fn serve(
         let mut waiting = Waiting::new(idle_timeout, HEAD_TIMEOUT);
         let next = poll_fn(|cx| waiting.poll(&mut wire.borrow_mut(), closing.as_mut(), cx)).await?;
         let after = match next {
-            Next::Request(request) => exchange(&conn, &wire, *request).await?,
+            Next::Request(request) => exchange(&conn, &wire, request).await?,
             Next::Refused(error) => told(&conn, &wire, Failure::Malformed(error)).await?,
             Next::Late => told(&conn, &wire, Failure::HeadLate).await?,
             Next::Ended => After::Close { linger: false },
@@ -122,7 +123,7 @@ impl Waiting {
     ) -> Poll<io::Result<Next>> {
         loop {
             match self.reader.read(&mut wire.input) {
-                Ok(Some(request)) => return Poll::Ready(Ok(Next::Request(Box::new(request)))),
+                Ok(Some(request)) => return Poll::Ready(Ok(Next::Request(request))),
                 Err(error) => return Poll::Ready(Ok(Next::Refused(error))),
                 Ok(None) if wire.ended => return Poll::Ready(Ok(Next::Ended)),
                 Ok(None) => {}
@@ -239,9 +240,12 @@ fn put_head(
     let spelling = body.spelling().unwrap_or(&own);
     let shared = &conn.worker.shared;
     let out = &mut wire.borrow_mut().out;
-    conn.worker.dates.with(shared.clock.unix(), |date| {
-        write::response(out.text(), head, spelling, framed, unsent, persists, date);
-    });
+    let mut write = |date: &[u8]| write::response(out.text(), head, spelling, framed, unsent, persists, date);
+    // The clock is read only where the upstream did not say when it replied.
+    match head.headers.get(DATE) {
+        Some(_) => write(b""),
+        None => conn.worker.dates.with(shared.clock.unix(), write),
+    }
 }
 
 /// How the body is framed, and the length of one that is not sent.
