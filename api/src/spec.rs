@@ -145,6 +145,8 @@ pub struct Node {
     pub on_demand_hosts: bool,
     /// Speaks the private protocol between our proxies: HTTP/1 requests ride HTTP/2.
     pub ours: bool,
+    /// Its connections begin with a header of the PROXY protocol (a gateway's `gatewayTopology.proxyProtocol`).
+    pub proxy_header: bool,
     /// A client of proxyless gRPC: it wants API listeners, named `HOST:PORT`.
     pub proxyless: bool,
 }

@@ -196,6 +196,7 @@ fn stranger(query: &BTreeMap<String, String>) -> api::spec::Node {
         workload: "debug".to_owned(),
         on_demand_hosts: false,
         ours: true,
+        proxy_header: false,
         proxyless: false,
     }
 }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::{
     metrics::{ConnectionKey, Flags, PartyId, Protocol, Reporter, RequestKey, Security, ServiceId},
+    tcp::relay::Passed,
     worker::Worker,
 };
 pub(crate) use format::Format;
@@ -35,8 +36,10 @@ pub(crate) struct Log {
 /// What is known of a connection from the peer; shared by its requests.
 #[derive(Debug)]
 pub(crate) struct Downstream {
-    /// Address of the direct peer.
+    /// Address of the client: that of the direct peer, unless a PROXY header told another.
     pub(crate) remote: SocketAddr,
+    /// Address of the direct peer.
+    pub(crate) direct: SocketAddr,
     /// Address that it wanted.
     pub(crate) local: SocketAddr,
     pub(crate) server_name: Option<String>,
@@ -94,6 +97,8 @@ pub(crate) struct Record {
     pub(crate) transport_failure: Option<Box<str>>,
     pub(crate) received: Rc<Cell<u64>>,
     pub(crate) sent: u64,
+    /// Bytes of a connection, received and sent, that are counted already.
+    reported: (u64, u64),
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) upstream_local: Option<SocketAddr>,
     pub(crate) cluster: Option<Arc<str>>,
@@ -169,6 +174,7 @@ impl Record {
             transport_failure: None,
             received: Rc::default(),
             sent: 0,
+            reported: (0, 0),
             upstream: None,
             upstream_local: None,
             cluster: None,
@@ -213,6 +219,25 @@ impl Record {
         }
     }
 
+    /// Takes what has passed on a connection so far, and counts what is new.
+    pub(crate) fn passed(&mut self, passed: &Passed) {
+        self.received.set(passed.received.get());
+        self.sent = passed.sent.get();
+        self.count_bytes();
+    }
+
+    fn count_bytes(&mut self) {
+        let (received, sent) = (self.received.get(), self.sent);
+        let new = (received.saturating_sub(self.reported.0), sent.saturating_sub(self.reported.1));
+        if self.counted && new != (0, 0) {
+            self.reported = (received, sent);
+            self.worker.shard.connection(self.connection_key(), |series| {
+                series.received.fetch_add(new.0, Relaxed);
+                series.sent.fetch_add(new.1, Relaxed);
+            });
+        }
+    }
+
     /// The time of day.
     pub(crate) fn clock(&self) -> api_rt::clock::Clock {
         self.worker.shared.clock
@@ -237,8 +262,6 @@ impl Record {
         } else if self.counted {
             self.worker.shard.connection(self.connection_key(), |series| {
                 series.closed.fetch_add(1, Relaxed);
-                series.received.fetch_add(self.received.get(), Relaxed);
-                series.sent.fetch_add(self.sent, Relaxed);
             });
         }
         if self.counted && !self.tcp {

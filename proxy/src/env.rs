@@ -66,6 +66,8 @@ pub(crate) struct NodeConfig {
     pub(crate) cluster_id: String,
     pub(crate) workload: String,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Connections begin with a header of the PROXY protocol.
+    pub(crate) proxy_header: bool,
     /// The whole node metadata, as Istio's agent sends it.
     pub(crate) metadata: Map<String, Value>,
 }
@@ -325,6 +327,7 @@ fn read_node(
         cluster_id,
         workload,
         labels,
+        proxy_header: mesh.get("gatewayTopology").and_then(|at| at.get("proxyProtocol")).is_some_and(|v| !v.is_null()),
         metadata,
     }
 }

@@ -7,9 +7,11 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -65,6 +67,29 @@ impl Io {
     /// Gives bytes back that were read from it.
     pub(crate) fn give_back(&mut self, early: Bytes) {
         self.early = early;
+    }
+
+    /// Its socket, where its bytes are those of a TCP connection just as they are, with none read early.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            Stream::Plain(Raw { early, socket: Socket::Tcp(socket) }) => {
+                (early.is_empty() && self.early.is_empty()).then_some(socket)
+            }
+            Stream::Plain(_) | Stream::Tls(_) => None,
+        }
+    }
+
+    /// Makes its end a reset: what the peer has got is not all there was.
+    pub(crate) fn reset_at_close(&self) {
+        let raw = match &self.stream {
+            Stream::Plain(raw) => raw,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        if let Socket::Tcp(socket) = &raw.socket
+            && let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO))
+        {
+            tracing::trace!(%error, "connection has gone");
+        }
     }
 
     /// The state of its TLS session, where there is one.

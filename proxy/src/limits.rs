@@ -125,12 +125,25 @@ pub(crate) const LINGER_TIMEOUT: Duration = secs(5);
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = secs(10);
 /// Bytes looked at to tell the protocol; a ClientHello that is longer is taken as it stands.
 pub(crate) const SNIFF_BYTES_MAX: usize = 16 * 1024;
+/// A header of the PROXY protocol; over: closed.
+pub(crate) const PROXY_HEADER_BYTES_MAX: usize = 4096;
+/// From connection to a whole header of the PROXY protocol, where one must come; over: closed.
+pub(crate) const PROXY_HEADER_TIMEOUT: Duration = secs(10);
 /// Pause after an accept that failed (file descriptors used up), so that the loop does not spin.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Pending connections of a listening socket.
 pub(crate) const LISTEN_BACKLOG: i32 = 4096;
-/// Buffer of each direction of a TCP connection.
+/// Bytes that one way of a TCP connection reads at a time, growing as reads fill them. The buffer is the worker's; a
+/// connection keeps only what the other side did not take.
+pub(crate) const TCP_READ_BYTES: [usize; 3] = [1024, 16 * 1024, 256 * 1024];
+/// Buffer of each direction of an upgraded connection.
 pub(crate) const TCP_BUFFER_BYTES: usize = 64 * 1024;
+/// Asked-for size of a pipe between two sockets; less where the system allows less.
+pub(crate) const TCP_PIPE_BYTES: usize = 1024 * 1024;
+/// Pipes of a worker; over: bytes are copied.
+pub(crate) const TCP_PIPES_MAX: usize = 256;
+/// Pause between the times that the bytes of an open TCP connection are counted (Istio's `tcp_reporting_duration`).
+pub(crate) const TCP_REPORT: Duration = secs(15);
 /// Idle HTTP/1 connections kept per endpoint and worker; over: closed instead of kept.
 pub(crate) const IDLE_CONNECTIONS_MAX: usize = 128;
 /// Pause between looks at idle upstream connections.

@@ -18,6 +18,7 @@ mod metrics;
 mod overload;
 mod peers;
 mod pod;
+mod proxy_header;
 mod request;
 mod run;
 mod table;

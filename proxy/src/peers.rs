@@ -158,6 +158,7 @@ mod tests {
             cluster_id: "east".into(),
             workload: "web-v1".into(),
             labels: BTreeMap::from([("app".into(), "web".into()), ("version".into(), "v1".into())]),
+            proxy_header: false,
             metadata: serde_json::Map::new(),
         }
     }

@@ -74,6 +74,7 @@ pub(crate) fn node(config: &NodeConfig, ours: bool) -> Node {
         workload: config.workload.clone(),
         on_demand_hosts: false,
         ours,
+        proxy_header: config.proxy_header,
         proxyless: false,
     }
 }

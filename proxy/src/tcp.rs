@@ -1,17 +1,13 @@
 //! Passes the bytes of a connection on: to a weighted cluster, over TLS where it says so, until both sides are done.
 //!
-//! One side's end is passed on and the other may go on (half-close); a connection that is silent for too long ends.
-//! Never here: reading what the bytes mean. Called by `listen::serve`.
+//! A connection that is silent for too long ends, and so does one at its longest; what a long one has passed is counted
+//! on the way. Where one side breaks, the other is reset: a stream that was cut is never a stream that ended.
+//! Never here: reading what the bytes mean, or moving them (`relay`). Called by `listen::serve`.
 
-use std::{
-    cell::Cell,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-    time::Duration,
-};
+mod pipe;
+pub(crate) mod relay;
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use api::{
     authz::{self, Verdict},
@@ -20,57 +16,22 @@ use api::{
     table::Work,
 };
 use http::Version;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::{
     access::{Denied, Downstream, Record},
     http::{View, authorize},
     io::Io,
-    limits::TCP_BUFFER_BYTES,
+    limits::TCP_REPORT,
     metrics::{Flags, Reporter},
     table::{Cluster, cluster::Chosen},
     upstream::{connect::connect, lease::Busy, tls::Carries},
-    worker::{Phase, Worker},
+    worker::Worker,
 };
+use relay::{Broken, Passed, relay};
 
 /// Endpoints tried before the connection is given up.
 const TRIES: usize = 3;
-
-/// A stream whose bytes are counted.
-struct Counted<'c> {
-    io: Io,
-    read: &'c Cell<u64>,
-    active: &'c Cell<Instant>,
-}
-
-impl AsyncRead for Counted<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if polled.is_ready() {
-            self.read.set(self.read.get() + (buf.filled().len() - before) as u64);
-            self.active.set(Instant::now());
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Counted<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
 
 /// Serves one connection.
 pub(crate) async fn serve(worker: Rc<Worker>, io: Io, downstream: Downstream, original: SocketAddr, view: View) {
@@ -134,22 +95,23 @@ async fn forward(
         return Err(Flags::UPSTREAM_OVERFLOW);
     };
     record.opened();
-    let active = Cell::new(Instant::now());
-    let (received, sent) = (Cell::new(0), Cell::new(0));
-    let mut client = Counted { io, read: &received, active: &active };
-    let mut upstream = Counted { io: upstream, read: &sent, active: &active };
-    let size = TCP_BUFFER_BYTES;
-    let mut phase = worker.shared.phase.subscribe();
+    let passed = Passed::new();
+    let (mut client, mut upstream) = (io, upstream);
     let result = tokio::select! {
-        copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, size, size) => {
-            copied.map(drop).map_err(|_| Flags::NONE)
-        }
-        () = silent(&active, server.idle_timeout) => Err(Flags::IDLE),
-        // An error means that the process ends, too.
-        _ = phase.wait_for(|phase| *phase > Phase::Closing) => Ok(()),
+        ended = relay(&mut client, &mut upstream, &worker.room, &passed) => match ended {
+            Ok(()) => Ok(()),
+            Err(Broken::Client) => {
+                upstream.reset_at_close();
+                Err(Flags::NONE)
+            }
+            Err(Broken::Upstream) => {
+                client.reset_at_close();
+                Err(Flags::NONE)
+            }
+        },
+        flags = watch(&passed, record, server.idle_timeout, server.max_duration) => Err(flags),
     };
-    record.received.set(received.get());
-    record.sent = sent.get();
+    record.passed(&passed);
     result
 }
 
@@ -170,7 +132,7 @@ async fn open(
         Some(tls) => Some(tls.secured(Carries::Bytes, downstream.server_name.as_deref()).ok_or(())?),
     };
     let now = worker.shared.now_ms();
-    match connect(&chosen.endpoint.place, cluster.options, secured.as_ref()).await {
+    match connect(&chosen.endpoint.place, cluster.options(downstream), secured.as_ref()).await {
         Ok((io, local)) => {
             cluster.live.stats.connections_total.add(1);
             chosen.endpoint.release();
@@ -188,17 +150,23 @@ async fn open(
     }
 }
 
-/// Waits until nothing has passed for this long; for ever where there is no limit.
-async fn silent(active: &Cell<Instant>, limit: Duration) {
-    if limit.is_zero() {
-        return std::future::pending().await;
-    }
+/// Waits until nothing has passed for `idle`, or the connection is `longest` old (zero: no limit), and says which; counts
+/// meanwhile what has passed.
+async fn watch(passed: &Passed, record: &mut Record, idle: Duration, longest: Duration) -> Flags {
+    let after = |from: Instant, limit: Duration| if limit.is_zero() { None } else { from.checked_add(limit) };
+    let ends = after(Instant::now(), longest);
     loop {
-        let until = active.get() + limit;
-        tokio::time::sleep_until(until).await;
-        if active.get() + limit <= Instant::now() {
-            return;
+        let now = Instant::now();
+        let silent = after(passed.active.get(), idle);
+        if ends.is_some_and(|at| at <= now) {
+            return Flags::DURATION;
         }
+        if silent.is_some_and(|at| at <= now) {
+            return Flags::IDLE;
+        }
+        let next = [ends, silent].into_iter().flatten().fold(now + TCP_REPORT, Instant::min);
+        tokio::time::sleep_until(next).await;
+        record.passed(passed);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each test says what is configured in a few words, sends bytes, and looks at the bytes that come back; ports are the
 //! system's choice, nothing waits for luck. Never here: namespaces, pilot or citadel (`xtask/e2e` has them).
 
+mod bytes;
 mod denied;
 mod door;
 mod exchange;
@@ -79,7 +80,11 @@ impl Proxy {
 
     /// Accepts for a listener of the table.
     async fn listen(&self, name: &str) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.listen_on(name, TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// Accepts on a socket for a listener of the table.
+    fn listen_on(&self, name: &str, listener: TcpListener) -> SocketAddr {
         let address = listener.local_addr().unwrap();
         let (worker, name): (_, Arc<str>) = (Rc::clone(&self.worker), name.into());
         tokio::task::spawn_local(async move {

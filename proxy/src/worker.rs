@@ -18,6 +18,7 @@ use crate::{
     overload::Overload,
     peers::Peers,
     table::Tables,
+    tcp::relay::Room,
     upstream::pool::Pools,
 };
 
@@ -75,6 +76,7 @@ pub(crate) struct Worker {
     pub(crate) lines: Lines,
     pub(crate) peers: Peers,
     pub(crate) dates: Dates,
+    pub(crate) room: Room,
     tasks: TaskTracker,
     luck: Cell<u64>,
 }
@@ -87,6 +89,7 @@ impl Worker {
             lines: Lines::default(),
             peers: Peers::default(),
             dates: Dates::default(),
+            room: Room::default(),
             tasks: TaskTracker::new(),
             luck: Cell::new(seed | 1),
             shared,

@@ -72,6 +72,7 @@ fn main() {
         workload: "svc0".to_owned(),
         on_demand_hosts: false,
         ours: false,
+        proxy_header: false,
         proxyless: false,
     };
     let start = Instant::now();

@@ -172,7 +172,26 @@ fn guards_that_are_not_enforced_are_refused() {
     let server = |tls: &str| {
         format!("{{servers: [{{port: {{number: 443, name: a, protocol: HTTPS}}, hosts: ['*'], tls: {tls}}}]}}")
     };
-    refused("Gateway", &server("{mode: MUTUAL, credentialName: x}"), "spec.servers[0].tls.mode", "MUTUAL");
+    refused("Gateway", &server("{mode: AUTO_PASSTHROUGH}"), "spec.servers[0].tls.mode", "AUTO_PASSTHROUGH");
+    let files = "serverCertificate: a, privateKey: b";
+    refused(
+        "Gateway",
+        &server(&format!("{{mode: MUTUAL, {files}}}")),
+        "spec.servers[0].tls.caCertificates",
+        "required",
+    );
+    refused("Gateway", &server("{mode: MUTUAL}"), "spec.servers[0].tls.privateKey", "required with mode MUTUAL");
+    let roots = format!("{{mode: SIMPLE, {files}, caCertificates: c}}");
+    refused("Gateway", &server(&roots), "spec.servers[0].tls.caCertificates", "not enforced yet");
+    for mode in ["PASSTHROUGH", "ISTIO_MUTUAL"] {
+        let named = format!("{{mode: {mode}, credentialName: x}}");
+        refused("Gateway", &server(&named), "spec.servers[0].tls.credentialName", "not allowed");
+        accepted("Gateway", &server(&format!("{{mode: {mode}}}")), &[]);
+    }
+    for mode in ["MUTUAL", "OPTIONAL_MUTUAL"] {
+        accepted("Gateway", &server(&format!("{{mode: {mode}, credentialName: x}}")), &[]);
+        accepted("Gateway", &server(&format!("{{mode: {mode}, {files}, caCertificates: c}}")), &[]);
+    }
     refused(
         "Gateway",
         &server("{mode: SIMPLE, credentialName: x, subjectAltNames: [a]}"),
@@ -181,6 +200,17 @@ fn guards_that_are_not_enforced_are_refused() {
     );
     refused("Gateway", &server("{mode: SIMPLE}"), "spec.servers[0].tls.privateKey", "required");
     accepted("Gateway", &server("{mode: SIMPLE, credentialName: x}"), &[]);
+    let tls = |rule: &str| format!("{{hosts: ['*.a.test'], gateways: [g], tls: [{rule}]}}");
+    let to = "route: [{destination: {host: a}}]";
+    accepted("VirtualService", &tls(&format!("{{match: [{{sniHosts: [x.a.test]}}], {to}}}")), &[]);
+    for (rule, path, text) in [
+        (format!("{{match: [], {to}}}"), "spec.tls[0].match", "required"),
+        (format!("{{match: [{{sniHosts: []}}], {to}}}"), "spec.tls[0].match[0].sniHosts", "required"),
+        (format!("{{match: [{{sniHosts: [b.test]}}], {to}}}"), "spec.tls[0].match[0].sniHosts[0]", "none of"),
+        ("{match: [{sniHosts: [x.a.test]}]}".to_owned(), "spec.tls[0].route", "required"),
+    ] {
+        refused("VirtualService", &tls(&rule), path, text);
+    }
     refused("PeerAuthentication", "{portLevelMtls: {80: {mode: STRICT}}}", "spec", "requires selector");
 }
 

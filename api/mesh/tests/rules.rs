@@ -325,9 +325,9 @@ fn a_gateway_redirects_and_ends_tls() {
 
 #[test]
 fn a_server_with_unenforced_tls_serves_nothing() {
-    let servers = "[{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: MUTUAL, credentialName: cert}}]";
+    let servers = "[{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: AUTO_PASSTHROUGH, credentialName: cert}}]";
     assert!(edge(&gateway("gw", 1, servers)).listeners.is_empty());
-    let good = servers.replace("MUTUAL", "SIMPLE");
+    let good = servers.replace("AUTO_PASSTHROUGH", "SIMPLE");
     let mut catalog = Catalog::new(Settings::default());
     let apply = |catalog: &mut Catalog, servers: &str| {
         let objects: Vec<Stored> = objects(&gateway("gw", 1, servers));

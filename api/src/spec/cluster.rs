@@ -32,6 +32,8 @@ pub struct Cluster {
     pub bind_source: Option<std::net::IpAddr>,
     /// TCP keep-alive; none: the system's.
     pub keepalive: Option<Keepalive>,
+    /// A header of the PROXY protocol at the start of each connection, which tells the client's address.
+    pub proxy_header: Option<ProxyVersion>,
     /// The service it belongs to, for metrics; none for passthrough and black hole.
     pub service: Option<ServiceRef>,
     /// The DestinationRule (or other object) it was shaped by.
@@ -329,6 +331,15 @@ pub enum UpstreamVersion {
     Http2,
     /// That of the request as it came.
     Downstream,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ProxyVersion {
+    /// 1: a line of text.
+    V1,
+    /// 2: a block of bytes.
+    V2,
 }
 
 /// TCP keep-alive.

@@ -50,6 +50,9 @@ pub struct Listener {
 pub struct Detect {
     /// Read a TLS ClientHello for server name and ALPN (Envoy's `tls_inspector`).
     pub tls: bool,
+    /// Read a header of the PROXY protocol before all else: it tells who began the connection, and one that begins without
+    /// it is closed.
+    pub proxy_header: bool,
     /// Tell HTTP/1 and HTTP/2 from other bytes (Envoy's `http_inspector`); shows as ALPN `http/1.0`, `http/1.1`, `h2c`.
     pub http: bool,
     /// How long to wait for the first bytes; then the connection is taken as raw TCP. Zero waits without limit.
@@ -193,6 +196,8 @@ pub struct TcpServer {
     pub access_log: Option<AccessLog>,
     /// How long a silent connection stays; zero: for ever.
     pub idle_timeout: Duration,
+    /// How long any connection stays; zero: for ever.
+    pub max_duration: Duration,
     /// Whether connections make `istio_tcp_*` metrics.
     pub metrics: bool,
 }

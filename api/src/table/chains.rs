@@ -95,14 +95,27 @@ impl Chains {
         Self(entries.into())
     }
 
-    /// The place of the chain that serves a connection.
-    pub(super) fn find(&self, arrival: &Arrival<'_>) -> Option<u32> {
+    /// What the choice of a chain depends on for connections to a destination: whether TLS was seen (or what its
+    /// ClientHello says), and which protocol the plain bytes are.
+    pub(super) fn depends(&self, destination: SocketAddr) -> (bool, bool) {
+        let entries = self.at(destination);
+        let seen = |entry: &Entry| entry.transport.is_some() || !entry.name.is_empty() || !entry.protocol.is_empty();
+        let read = |entry: &Entry| !entry.protocol.is_empty() && entry.transport != Some(Transport::Tls);
+        (entries.iter().any(seen), entries.iter().any(read))
+    }
+
+    /// The entries for a destination.
+    fn at(&self, destination: SocketAddr) -> &[Entry] {
         let all = &*self.0;
-        let port = Some(arrival.destination.port());
+        let port = Some(destination.port());
         let ported = narrow(all, |entry| entry.port.cmp(&port));
         let ported = if ported.is_empty() { narrow(all, |entry| entry.port.cmp(&None)) } else { ported };
-        let ranged = longest(ported, arrival.destination.ip(), |entry| entry.range);
-        let named = by_name(ranged, arrival.server_name.unwrap_or_default());
+        longest(ported, destination.ip(), |entry| entry.range)
+    }
+
+    /// The place of the chain that serves a connection.
+    pub(super) fn find(&self, arrival: &Arrival<'_>) -> Option<u32> {
+        let named = by_name(self.at(arrival.destination), arrival.server_name.unwrap_or_default());
         let seen = narrow(named, |entry| entry.transport.cmp(&Some(arrival.transport)));
         let seen = if seen.is_empty() { narrow(named, |entry| entry.transport.cmp(&None)) } else { seen };
         let asked = arrival
@@ -255,6 +268,22 @@ mod tests {
     #[test]
     fn the_clients_order_of_protocols_counts() {
         check("alpn=h2; alpn=http/1.1", "10.0.0.1:80 tls=x alpn=http/1.1,h2", Some(1));
+    }
+
+    #[test]
+    fn only_what_tells_chains_apart_must_be_found_out() {
+        let check = |chains: &str, destination: &str, want| {
+            let chains = read(chains);
+            let index = Chains::build(chains.iter(), |_| ());
+            assert_eq!(index.depends(destination.parse().unwrap()), want, "{chains:?}: {destination}");
+        };
+        let ports = "port=25; port=80 tls; port=80 raw; port=81 tls alpn=istio; port=81 raw alpn=http/1.1; any";
+        check(ports, "10.0.0.1:25", (false, false));
+        check(ports, "10.0.0.1:80", (true, false));
+        check(ports, "10.0.0.1:81", (true, true));
+        check(ports, "10.0.0.1:82", (false, false));
+        check("range=10.0.0.0/8 name=a.com tls; any", "10.0.0.1:443", (true, false));
+        check("range=10.0.0.0/8 name=a.com tls; any", "11.0.0.1:443", (false, false));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{ClusterId, Map, Routes, chains::Arrival, chains::Chains, compile_rou
 use crate::{
     authz::{Carried, Policies},
     note::Notes,
-    spec::{self, Authorization, FilterChain, Network, RoutesRef},
+    spec::{self, Authorization, Detect, FilterChain, Network, RoutesRef},
 };
 
 /// A listener, compiled.
@@ -148,6 +148,14 @@ impl Listener {
     /// The chain that serves a connection; none: the connection is closed.
     pub(crate) fn find(&self, arrival: &Arrival<'_>) -> Option<&Arc<Chain>> {
         self.index.find(arrival).and_then(|at| self.chains.get(at as usize)).or(self.default.as_ref())
+    }
+
+    /// What must be found out from the first bytes of a connection to this destination: of what it looks for, only that
+    /// on which the choice of a chain depends. Where nothing does, a server that speaks first is not kept waiting.
+    pub fn detect(&self, destination: std::net::SocketAddr) -> Detect {
+        let (tls, http) = self.index.depends(destination);
+        let said = self.spec.detect;
+        Detect { tls: said.tls && tls, http: said.http && http, ..said }
     }
 
     /// Its chains in order, the default last.

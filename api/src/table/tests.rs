@@ -22,6 +22,7 @@ fn cluster(name: &str) -> spec::Cluster {
         http: UpstreamHttp::default(),
         bind_source: None,
         keepalive: None,
+        proxy_header: None,
         service: None,
         origin: None,
     }
@@ -60,6 +61,7 @@ fn listener(name: &str, address: &str, to: &str) -> spec::Listener {
         authorization: Vec::new(),
         access_log: None,
         idle_timeout: Duration::ZERO,
+        max_duration: Duration::ZERO,
         metrics: false,
     };
     spec::Listener {

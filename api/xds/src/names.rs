@@ -21,10 +21,14 @@ pub(crate) const FILTER_NETWORK_RBAC: &str = "envoy.filters.network.rbac";
 pub(crate) const FILTER_ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 /// Listener filter: ClientHello.
 pub(crate) const FILTER_TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
+/// Listener filter: header of the PROXY protocol.
+pub(crate) const FILTER_PROXY_HEADER: &str = "envoy.filters.listener.proxy_protocol";
 /// Listener filter: plain HTTP.
 pub(crate) const FILTER_HTTP_INSPECTOR: &str = "envoy.filters.listener.http_inspector";
 /// Transport socket: TLS.
 pub(crate) const SOCKET_TLS: &str = "envoy.transport_sockets.tls";
+/// Transport socket: a header of the PROXY protocol, then another socket.
+pub(crate) const SOCKET_PROXY_HEADER: &str = "envoy.transport_sockets.upstream_proxy_protocol";
 /// Transport socket: none.
 pub(crate) const SOCKET_RAW: &str = "envoy.transport_sockets.raw_buffer";
 /// Access logger: file.

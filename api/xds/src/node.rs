@@ -69,6 +69,9 @@ pub fn read(node: &discovery::Node) -> Result<Node, NodeError> {
         workload: text("WORKLOAD_NAME").unwrap_or_else(|| name.clone()),
         on_demand_hosts: text(ON_DEMAND_HOSTS).is_some_and(|value| value == "true"),
         ours: text(OURS).is_some(),
+        proxy_header: meta("PROXY_CONFIG")
+            .and_then(|config| part(part(config, "gatewayTopology")?, "proxyProtocol"))
+            .is_some_and(|value| !matches!(value.kind, None | Some(Kind::NullValue(_)))),
         proxyless: text("GENERATOR").is_some_and(|value| value == "grpc") || node.user_agent_name.starts_with("gRPC"),
         name,
         namespace,
@@ -91,6 +94,18 @@ pub fn write(node: &Node, version: &str) -> discovery::Node {
     put("LABELS", Kind::StructValue(Struct { fields: labels }));
     if node.ours {
         put(OURS, text("1"));
+    }
+    if node.proxy_header {
+        let holding = |name: &str, kind| Value {
+            kind: Some(Kind::StructValue(Struct { fields: [(name.to_owned(), kind)].into() })),
+        };
+        let empty = Value { kind: Some(Kind::StructValue(Struct::default())) };
+        put(
+            "PROXY_CONFIG",
+            Kind::StructValue(Struct {
+                fields: [("gatewayTopology".to_owned(), holding("proxyProtocol", empty))].into(),
+            }),
+        );
     }
     if node.on_demand_hosts {
         put(ON_DEMAND_HOSTS, text("true"));
@@ -129,6 +144,16 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
+/// A field of a value that is an object.
+fn part<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+    match value.kind.as_ref()? {
+        Kind::StructValue(fields) => fields.fields.get(name),
+        Kind::NullValue(_) | Kind::NumberValue(_) | Kind::StringValue(_) | Kind::BoolValue(_) | Kind::ListValue(_) => {
+            None
+        }
+    }
+}
+
 fn as_map(value: &Value) -> BTreeMap<String, String> {
     match &value.kind {
         Some(Kind::StructValue(map)) => {
@@ -157,6 +182,7 @@ mod tests {
         ours.workload = "web-v1".into();
         ours.ours = true;
         ours.on_demand_hosts = true;
+        ours.proxy_header = true;
         let written = write(&ours, "0.1.0");
         assert_eq!(read(&written).unwrap(), ours);
         assert_eq!(version(&written), "0.1.0");

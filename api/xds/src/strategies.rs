@@ -172,13 +172,15 @@ fn http_server() -> BoxedStrategy<HttpServer> {
 }
 
 fn tcp_server() -> BoxedStrategy<TcpServer> {
-    (word(), weighted(false), vec(authorization(), 0..3), option::of(access_log()), millis_or_zero(), any::<bool>())
-        .prop_map(|(stat_prefix, clusters, authorization, access_log, idle_timeout, metrics)| TcpServer {
+    let times = (millis_or_zero(), millis_or_zero());
+    (word(), weighted(false), vec(authorization(), 0..3), option::of(access_log()), times, any::<bool>())
+        .prop_map(|(stat_prefix, clusters, authorization, access_log, times, metrics)| TcpServer {
             stat_prefix,
             clusters,
             authorization: authorization.iter().map(authz::for_tcp).collect(),
             access_log,
-            idle_timeout,
+            idle_timeout: times.0,
+            max_duration: times.1,
             metrics,
         })
         .boxed()
@@ -269,8 +271,12 @@ fn chain() -> BoxedStrategy<FilterChain> {
 
 pub(crate) fn listener() -> BoxedStrategy<Listener> {
     let direction = prop_oneof![Just(Direction::Inbound), Just(Direction::Outbound), Just(Direction::Gateway)];
-    let detect =
-        (any::<bool>(), any::<bool>(), millis_or_zero()).prop_map(|(tls, http, timeout)| Detect { tls, http, timeout });
+    let detect = (any::<[bool; 3]>(), millis_or_zero()).prop_map(|([tls, http, proxy_header], timeout)| Detect {
+        tls,
+        http,
+        proxy_header,
+        timeout,
+    });
     (word(), socket(), direction, any::<[bool; 2]>(), detect, vec(chain(), 1..3), option::of(chain()), origin())
         .prop_map(
             |(
@@ -412,12 +418,14 @@ pub(crate) fn cluster() -> BoxedStrategy<Cluster> {
         any::<[u8; 16]>().prop_map(std::net::IpAddr::from)
     ];
     let first = (word(), discovery, balance, millis(), breakers, option::of(outlier()), tls, upstream_http());
-    (first, option::of(source), option::of(keepalive), option::of(service), origin())
+    let version = prop_oneof![Just(ProxyVersion::V1), Just(ProxyVersion::V2)];
+    (first, option::of(source), option::of(keepalive), option::of(version), option::of(service), origin())
         .prop_map(
             |(
                 (name, discovery, balance, connect_timeout, breakers, outlier, tls, http),
                 bind_source,
                 keepalive,
+                proxy_header,
                 service,
                 origin,
             )| {
@@ -436,6 +444,7 @@ pub(crate) fn cluster() -> BoxedStrategy<Cluster> {
                     http,
                     bind_source,
                     keepalive,
+                    proxy_header,
                     service,
                     origin,
                 }

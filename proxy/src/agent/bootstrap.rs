@@ -187,6 +187,7 @@ mod tests {
             workload: "w".into(),
             on_demand_hosts: false,
             ours: false,
+            proxy_header: false,
             proxyless: false,
         };
         let pilot = Pilot { address: "istiod.istio-system.svc:15012", tls: true, name: "istiod.istio-system.svc" };

@@ -18,7 +18,7 @@ pub(crate) fn peer(downstream: &Downstream, destination: SocketAddr) -> Peer<'_>
     Peer {
         principal: downstream.principal.as_deref(),
         namespace: downstream.identity.as_ref().map(SpiffeId::namespace),
-        address: downstream.remote.ip(),
+        address: downstream.direct.ip(),
         destination,
         server_name: downstream.server_name.as_deref(),
     }

@@ -76,7 +76,14 @@ async fn deliver(conn: &Conn, cluster: &Cluster, mut request: Request<Outgoing>)
     }
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| "the path cannot be sent")?;
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let target = Target { cluster, endpoint: &chosen.endpoint, http2, tls, host: name };
+    let target = Target {
+        cluster,
+        options: cluster.options(&conn.downstream),
+        endpoint: &chosen.endpoint,
+        http2,
+        tls,
+        host: name,
+    };
     let (response, lease) = send(&conn.worker, &target, request, None).await.map_err(|_| "not sent")?;
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {

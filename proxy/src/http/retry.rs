@@ -209,7 +209,14 @@ async fn once(
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name =
         host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
-    let target = Target { cluster, endpoint: &chosen.endpoint, http2, tls, host: name };
+    let target = Target {
+        cluster,
+        options: cluster.options(&conn.downstream),
+        endpoint: &chosen.endpoint,
+        http2,
+        tls,
+        host: name,
+    };
     let mesh = tls.is_some() && cluster.is_mesh();
     let request = build(conn, asked, parts, upload, http2, mesh, attempt)?;
     let sending = async {

@@ -18,8 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     detect::{Hello, Spoken, Verdict, judge},
-    original,
-    sniff::sniff,
+    original, sniff,
 };
 use crate::{
     access::Downstream,
@@ -62,7 +61,16 @@ pub(crate) async fn serve(worker: Rc<Worker>, name: Arc<str>, mut stream: TcpStr
     let Some(listener) = owner(&tables, listener, original) else {
         return tracing::debug!(%remote, %original, "connection to the capture port itself closed");
     };
-    let Some(sniffed) = sniff(&mut stream, listener.spec.detect).await else { return };
+    let detect = listener.detect(original);
+    let mut early = BytesMut::new();
+    let mut ends = None;
+    if detect.proxy_header {
+        match sniff::proxy_header(&mut stream, &mut early).await {
+            Ok(told) => ends = told,
+            Err(reason) => return tracing::debug!(%remote, reason, "connection without a good PROXY header closed"),
+        }
+    }
+    let Some(sniffed) = sniff::sniff(&mut stream, detect, early).await else { return };
     let hello = match &sniffed.spoken {
         Spoken::Tls(hello) => Some(hello.clone()),
         Spoken::Http1 { .. } | Spoken::Http2 | Spoken::Raw => None,
@@ -91,7 +99,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, name: Arc<str>, mut stream: TcpStr
             }
         },
     };
-    let downstream = downstream(&worker, &io, remote, original, hello);
+    let downstream = Downstream {
+        remote: ends.map_or(remote, |ends| original::unmapped(ends.from)),
+        ..downstream(&worker, &io, remote, original, hello)
+    };
     match &view.chain.spec().network {
         Network::Tcp(_) => tcp::serve(worker, io, downstream, original, view).await,
         Network::Http(_) => {
@@ -172,6 +183,7 @@ fn downstream(worker: &Worker, io: &Io, remote: SocketAddr, local: SocketAddr, h
     });
     Downstream {
         remote,
+        direct: remote,
         local,
         server_name: hello.and_then(|hello| hello.server_name),
         principal: identity.as_ref().map(api::name::SpiffeId::principal),
@@ -209,7 +221,7 @@ async fn requests(
 /// Reads until it is clear which HTTP it is; what is neither is left to the HTTP/1 codec to refuse.
 async fn speaks_http2(io: &mut Io) -> Option<bool> {
     let mut buf = BytesMut::with_capacity(1024);
-    let detect = Detect { tls: false, http: true, timeout: crate::limits::FIRST_BYTES_TIMEOUT };
+    let detect = Detect { http: true, timeout: crate::limits::FIRST_BYTES_TIMEOUT, ..Detect::default() };
     let reading = async {
         loop {
             match io.read_buf(&mut buf).await {

@@ -1,14 +1,19 @@
 //! Reads the first bytes of a connection until it is clear what is spoken, or patience ends.
 //!
 //! What was read is handed on with the socket; nothing is read where the listener looks for nothing.
-//! Never here: what the bytes mean (`detect`). Called by `listen::serve`.
+//! A header of the PROXY protocol comes before all that and is taken out; a connection that should have one and has none
+//! is refused.
+//! Never here: what the bytes mean (`detect`, `proxy_header`). Called by `listen::serve`.
 
 use api::spec::Detect;
 use bytes::{Bytes, BytesMut};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
 
 use super::detect::{Spoken, Verdict, judge};
-use crate::limits::{HEAD_TIMEOUT, SILENCE_MAX};
+use crate::{
+    limits::{HEAD_TIMEOUT, PROXY_HEADER_BYTES_MAX, PROXY_HEADER_TIMEOUT, SILENCE_MAX},
+    proxy_header::{self, Ends},
+};
 
 /// First read of a connection whose protocol is looked for: a ClientHello with a post-quantum key share fits.
 const FIRST_READ_BYTES: usize = 2048;
@@ -20,28 +25,55 @@ pub(crate) struct Sniffed {
     pub(crate) early: Bytes,
 }
 
-/// Finds out what is spoken; none: the peer closed before it said anything.
-pub(crate) async fn sniff(socket: &mut TcpStream, detect: Detect) -> Option<Sniffed> {
+/// Takes the PROXY header from the start of a connection; what came after it is left in `early`.
+///
+/// # Errors
+/// There is none, or it is broken or late: why, in words.
+pub(crate) async fn proxy_header(socket: &mut TcpStream, early: &mut BytesMut) -> Result<Option<Ends>, &'static str> {
+    let reading = async {
+        loop {
+            if early.capacity() == early.len() {
+                early.reserve(FIRST_READ_BYTES.min(PROXY_HEADER_BYTES_MAX));
+            }
+            match socket.read_buf(early).await {
+                Ok(0) | Err(_) => return Err("the connection ended"),
+                Ok(_) => {}
+            }
+            match proxy_header::judge(early) {
+                proxy_header::Verdict::Is { length, ends } => {
+                    drop(early.split_to(length));
+                    return Ok(ends);
+                }
+                proxy_header::Verdict::More => {}
+                proxy_header::Verdict::Wrong(reason) => return Err(reason),
+            }
+        }
+    };
+    tokio::time::timeout(PROXY_HEADER_TIMEOUT, reading).await.unwrap_or(Err("the header did not come in time"))
+}
+
+/// Finds out what is spoken; none: the peer closed before it said anything. `buf`: what was read already.
+pub(crate) async fn sniff(socket: &mut TcpStream, detect: Detect, mut buf: BytesMut) -> Option<Sniffed> {
     if !detect.tls && !detect.http {
-        return Some(Sniffed { spoken: Spoken::Raw, early: Bytes::new() });
+        return Some(Sniffed { spoken: Spoken::Raw, early: buf.freeze() });
     }
-    let mut buf = BytesMut::with_capacity(FIRST_READ_BYTES);
     let forever = detect.timeout.is_zero();
     let mut until = Instant::now() + if forever { SILENCE_MAX } else { detect.timeout };
     let spoken = loop {
+        if let Verdict::Is(spoken) = judge(&buf, detect.tls, detect.http) {
+            break spoken;
+        }
         let quiet = buf.is_empty();
+        if !quiet {
+            // Silence may last; what has begun goes on soon.
+            until = until.min(Instant::now() + HEAD_TIMEOUT);
+        }
+        buf.reserve(FIRST_READ_BYTES);
         match tokio::time::timeout_at(until, socket.read_buf(&mut buf)).await {
             Ok(Ok(1..)) => {}
             Ok(Ok(0) | Err(_)) if quiet => return None,
             Err(_) if quiet && forever => return None,
             Ok(Ok(0) | Err(_)) | Err(_) => break Spoken::Raw,
-        }
-        if let Verdict::Is(spoken) = judge(&buf, detect.tls, detect.http) {
-            break spoken;
-        }
-        if quiet {
-            // Silence may last; what has begun goes on soon.
-            until = until.min(Instant::now() + HEAD_TIMEOUT);
         }
     };
     Some(Sniffed { spoken, early: buf.freeze() })

@@ -230,6 +230,7 @@ flags! {
     RETRIES_EXHAUSTED = 15, "URX";
     IDLE = 16, "SI";
     BAD_REQUEST = 18, "DPE";
+    DURATION = 22, "DT";
     UPSTREAM_PROTOCOL = 23, "UPE";
     NO_CLUSTER = 25, "NC";
 }

@@ -74,7 +74,7 @@ fn unchecked(address: IpAddr) -> Result<Secured, TlsError> {
 
 async fn dial(address: IpAddr, port: u16, timeout: Duration, secured: Option<&Secured>) -> Result<Io, ProbeError> {
     let bind = (address.is_ipv4() && !address.is_loopback()).then(|| IpAddr::from(Ipv4Addr::new(127, 0, 0, 6)));
-    let options = Options { timeout, bind, keepalive: None };
+    let options = Options { timeout, bind, keepalive: None, header: None };
     let place = Place::Socket(SocketAddr::new(address, port));
     Ok(connect(&place, options, secured).await?.0)
 }

@@ -57,7 +57,7 @@ async fn scrape_soon(app: &AppMetrics) -> anyhow::Result<String> {
 
 async fn scrape(app: &AppMetrics) -> anyhow::Result<String> {
     let address = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), app.port);
-    let options = Options { timeout: SCRAPE_TIMEOUT, bind: None, keepalive: None };
+    let options = Options { timeout: SCRAPE_TIMEOUT, bind: None, keepalive: None, header: None };
     let (io, _) = connect(&Place::Socket(address), options, None).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     let request = Request::get(&app.path)

@@ -15,7 +15,9 @@ use hashbrown::HashSet;
 
 use super::{Builder, Resolved};
 use crate::{
+    access::Downstream,
     metrics::{Party, PartyId, Service, ServiceId},
+    proxy_header::Ends,
     upstream::{
         connect::Options,
         live::{LiveCluster, LiveEndpoint, Place},
@@ -66,7 +68,7 @@ pub(crate) struct Cluster {
     pub(crate) members: Box<[Member]>,
     layout: Layout,
     protection: Protection,
-    pub(crate) options: Options,
+    options: Options,
     pub(crate) service: ServiceId,
     /// What the names among its endpoints resolved to.
     resolved: Vec<(String, Vec<IpAddr>)>,
@@ -175,7 +177,8 @@ impl Cluster {
             }
             None => Service { name: spec.name.clone(), ..Service::default() },
         };
-        let options = Options { timeout: spec.connect_timeout, bind: spec.bind_source, keepalive: spec.keepalive };
+        let options =
+            Options { timeout: spec.connect_timeout, bind: spec.bind_source, keepalive: spec.keepalive, header: None };
         let cluster = Self {
             name: spec.name.as_str().into(),
             compiled: Arc::clone(compiled),
@@ -226,6 +229,12 @@ impl Cluster {
         let at = pick(&self.layout, &self.members, choice, avoid)?;
         let member = self.members.get(at)?;
         Some(Chosen { endpoint: Arc::clone(&member.live), mtls: member.mtls, party: member.party })
+    }
+
+    /// How a connection on behalf of this client is made.
+    pub(crate) fn options(&self, downstream: &Downstream) -> Options {
+        let ends = Ends { from: downstream.remote, to: downstream.local };
+        Options { header: self.spec.proxy_header.map(|version| (version, ends)), ..self.options }
     }
 
     /// TLS towards an endpoint.

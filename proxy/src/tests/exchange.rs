@@ -318,6 +318,7 @@ fn bytes_pass_with_half_closed_ends() {
             authorization: Vec::new(),
             access_log: None,
             idle_timeout: Duration::ZERO,
+            max_duration: Duration::ZERO,
             metrics: true,
         };
         let spec = spec(listener_for(tcp), vec![cluster("c", &[upstream])]);

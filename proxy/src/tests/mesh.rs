@@ -22,13 +22,13 @@ use super::{
 use crate::worker::Here;
 
 /// A root, and identities that it signed.
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     roots: Roots,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +37,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), roots }
     }
 
-    fn identity(&self, uri: &str) -> Identity {
+    pub(super) fn identity(&self, uri: &str) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
@@ -47,11 +47,11 @@ impl Authority {
     }
 }
 
-const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
-const REVIEWS: &str = "spiffe://cluster.local/ns/shop/sa/reviews";
+pub(super) const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
+pub(super) const REVIEWS: &str = "spiffe://cluster.local/ns/shop/sa/reviews";
 
 /// The inbound side of a sidecar in front of an application.
-fn inbound(app: SocketAddr, strict: bool, authorization: Vec<Authorization>) -> Spec {
+pub(super) fn inbound(app: SocketAddr, strict: bool, authorization: Vec<Authorization>) -> Spec {
     let reading = HttpServer {
         client_cert: ClientCertHeader::AppendForward,
         authorization,
@@ -83,7 +83,7 @@ fn inbound(app: SocketAddr, strict: bool, authorization: Vec<Authorization>) -> 
 }
 
 /// The outbound side of a sidecar towards inbound sides.
-fn outbound(to_addresses: &[SocketAddr], identities: &[&str], version: UpstreamVersion) -> Spec {
+pub(super) fn outbound(to_addresses: &[SocketAddr], identities: &[&str], version: UpstreamVersion) -> Spec {
     let client = ClientTls {
         sni: Some("outbound_.80_._.reviews.shop.svc.cluster.local".into()),
         alpn: vec!["istio-peer-exchange".into(), "istio".into()],
@@ -104,7 +104,7 @@ fn outbound(to_addresses: &[SocketAddr], identities: &[&str], version: UpstreamV
     spec(listener(chain(Network::Http(Box::new(server(vec![route(action)]))))), vec![cluster])
 }
 
-async fn serve(identity: Identity, spec: &Spec) -> (Proxy, SocketAddr) {
+pub(super) async fn serve(identity: Identity, spec: &Spec) -> (Proxy, SocketAddr) {
     let mut proxy = Proxy::new(identity);
     let faults = proxy.apply(spec);
     assert!(faults.is_empty(), "{faults:?}");

@@ -24,6 +24,7 @@ pub(super) fn cluster(name: &str, addresses: &[SocketAddr]) -> Cluster {
         http: UpstreamHttp { version: UpstreamVersion::Downstream, ..UpstreamHttp::default() },
         bind_source: None,
         keepalive: None,
+        proxy_header: None,
         service: None,
         origin: None,
     }
@@ -99,7 +100,7 @@ pub(super) fn listener(chain: FilterChain) -> Listener {
         direction: Direction::Outbound,
         bind: true,
         use_original_destination: false,
-        detect: Detect { tls: true, http: true, timeout: Duration::from_secs(5) },
+        detect: Detect { tls: true, http: true, timeout: Duration::from_secs(5), ..Detect::default() },
         chains: vec![chain],
         default_chain: None,
         origin: None,

@@ -12,12 +12,15 @@ use std::{
     time::Duration,
 };
 
-use api::spec::Keepalive;
+use api::spec::{Keepalive, ProxyVersion};
 use bytes::Bytes;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, UnixStream};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpSocket, UnixStream},
+};
 use tokio_rustls::TlsConnector;
 
 use super::live::Place;
@@ -25,6 +28,7 @@ use crate::{
     capture::MARK,
     io::{Io, Raw, Socket},
     limits::HANDSHAKE_TIMEOUT,
+    proxy_header::{self, Ends},
 };
 
 /// Why there is no connection.
@@ -60,6 +64,8 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) keepalive: Option<Keepalive>,
+    /// Header of the PROXY protocol, sent before all else.
+    pub(crate) header: Option<(ProxyVersion, Ends)>,
 }
 
 /// TLS for one connection.
@@ -93,7 +99,15 @@ pub(crate) async fn connect(
     let opening = open(place, options);
     let (socket, local) =
         tokio::time::timeout(options.timeout, opening).await.map_err(|_| timed_out())?.map_err(refused)?;
-    let raw = Raw::new(socket, Bytes::new());
+    let mut raw = Raw::new(socket, Bytes::new());
+    if let Some((version, ends)) = options.header {
+        // A new connection has room for so few bytes: this does not wait.
+        let writing = async {
+            raw.write_all(&proxy_header::write(version, ends)).await?;
+            raw.flush().await
+        };
+        tokio::time::timeout(options.timeout, writing).await.map_err(|_| timed_out())?.map_err(refused)?;
+    }
     let Some(Secured { config, name }) = secured else { return Ok((Io::plain(raw), local)) };
     let handshake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), raw);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use api::spec::ProxyVersion;
 use hashbrown::HashMap;
 use hyper::client::conn::http2;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use super::{live::LiveCluster, send::Open};
 use crate::{
     http::{body::Outgoing, h1::wire::Shared},
     limits::{H2_STREAMS_MAX, IDLE_CONNECTIONS_MAX, IDLE_H1_MAX, IDLE_SWEEP},
+    proxy_header::Ends,
     worker::Worker,
 };
 
@@ -33,6 +35,8 @@ pub(crate) struct Key {
     pub(crate) http2: bool,
     /// The server name, where it comes from the request.
     pub(crate) server_name: Option<Rc<str>>,
+    /// The PROXY header that the connection began with: it is one client's.
+    pub(crate) header: Option<(ProxyVersion, Ends)>,
 }
 
 /// An HTTP/1 connection.

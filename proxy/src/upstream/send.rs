@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::{
-    connect::{ConnectError, Secured, connect},
+    connect::{ConnectError, Options, Secured, connect},
     lease::{Busy, Carrier, Lease, Stream},
     live::{LiveCluster, LiveEndpoint},
     pool::{Host, Http1, Http2, Key, Wear},
@@ -43,6 +43,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Target<'t> {
     pub(crate) cluster: &'t Cluster,
+    pub(crate) options: Options,
     pub(crate) endpoint: &'t Arc<LiveEndpoint>,
     pub(crate) http2: bool,
     pub(crate) tls: Option<&'t Tls>,
@@ -115,8 +116,13 @@ pub(crate) async fn send(
         return Err((SendError::Overflow, Some(request)));
     };
     let server_name = target.tls.filter(|tls| tls.name_from_host()).map(|_| Rc::from(target.host));
-    let key =
-        Key { endpoint: target.endpoint.id, tls: target.tls.map_or(0, |tls| tls.id), http2: target.http2, server_name };
+    let key = Key {
+        endpoint: target.endpoint.id,
+        tls: target.tls.map_or(0, |tls| tls.id),
+        http2: target.http2,
+        server_name,
+        header: target.options.header,
+    };
     let wear = Wear {
         idle_timeout: spec.http.idle_timeout,
         uses_max: spec.http.max_requests_per_connection,
@@ -353,7 +359,7 @@ async fn dial(
     let place = &target.endpoint.place;
     let connected = tokio::select! {
         biased;
-        connected = connect(place, target.cluster.options, secured.as_ref()) => connected,
+        connected = connect(place, target.options, secured.as_ref()) => connected,
         () = target.endpoint.gone.cancelled() => Err(ConnectError::Gone { place: place.clone() }),
     };
     match connected {

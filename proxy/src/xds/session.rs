@@ -311,6 +311,7 @@ mod tests {
             http: UpstreamHttp::default(),
             bind_source: None,
             keepalive: None,
+            proxy_header: None,
             service: None,
             origin: None,
         }))

@@ -88,6 +88,7 @@ fn sidecar() -> Node {
         workload: "watcher".to_owned(),
         on_demand_hosts: false,
         ours: false,
+        proxy_header: false,
         proxyless: false,
     }
 }

@@ -82,7 +82,7 @@ fn destinations(mesh: &Mesh, service: &VirtualService, found: &mut Findings) {
     let http = http.flat_map(|route| {
         route.destinations.iter().map(|weighted| &weighted.destination).chain(route.mirrors.iter().map(|(to, _)| to))
     });
-    let tcp = service.tcp.iter().flat_map(|rule| &rule.destinations).map(|weighted| &weighted.destination);
+    let tcp = service.connection_destinations();
     let namespace = service.meta.namespace();
     let scope = Scope { kind: ClientKind::Sidecar, namespace: namespace.into(), selectors: std::sync::Arc::default() };
     for destination in http.chain(tcp) {

@@ -50,8 +50,12 @@ pub fn build(mesh: &Mesh, key: &Key) -> Option<Resource> {
             Resource::Routes(Arc::new(gateway::table(mesh, selection, table, name)?))
         }
         Recipe::Secret(object) => {
-            let secret = mesh.secrets.get(object)?;
-            let value = SecretValue::Certificate { chain: secret.chain.to_vec(), key: secret.key.to_vec() };
+            let (chain, key) = mesh.secrets.get(object)?.certificate.as_ref()?;
+            let value = SecretValue::Certificate { chain: chain.to_vec(), key: key.to_vec() };
+            Resource::Secret(Arc::new(Secret { name: name.to_owned(), value }))
+        }
+        Recipe::Roots(object) => {
+            let value = SecretValue::Roots(gateway::roots(mesh, object)?.roots.as_ref()?.to_vec());
             Resource::Secret(Arc::new(Secret { name: name.to_owned(), value }))
         }
     })
@@ -74,6 +78,7 @@ pub(crate) fn version_of(mesh: &Mesh, key: &Key) -> u64 {
             gateway::version(mesh, selection)
         }
         Recipe::Secret(object) => mesh.secrets.get(object).map_or(0, Shared::version),
+        Recipe::Roots(object) => gateway::roots(mesh, object).map_or(0, Shared::version),
     };
     hash_of(&(key, content))
 }

@@ -44,6 +44,7 @@ fn plain(mesh: &Mesh, name: &str, discovery: Discovery, balance: Balance) -> Clu
         http: UpstreamHttp { version: UpstreamVersion::Downstream, ..UpstreamHttp::default() },
         bind_source: None,
         keepalive: mesh.config.keepalive,
+        proxy_header: None,
         service: None,
         origin: None,
     }
@@ -143,7 +144,7 @@ pub(crate) fn outbound(mesh: &Mesh, key: &ClusterKey, inputs: &ClusterInputs<'_>
     } else if key.subset.is_some() {
         return None;
     }
-    let Blocks { balance, pool, outlier, tls } = blocks;
+    let Blocks { balance, pool, outlier, tls, proxy_header } = blocks;
     let pool = pool.unwrap_or_default();
 
     let refresh = mesh.config.dns_refresh;
@@ -177,6 +178,7 @@ pub(crate) fn outbound(mesh: &Mesh, key: &ClusterKey, inputs: &ClusterInputs<'_>
         http,
         bind_source: None,
         keepalive: pool.keepalive.or(mesh.config.keepalive),
+        proxy_header,
         service: Some(service_ref(service)),
         origin: origin.or_else(|| Some(Origin { object: service.meta.object.clone(), path: String::new() })),
         discovery,

@@ -8,13 +8,15 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use api::{
     name::Host,
+    note::ObjectRef,
     spec::{
         Action, CertificateRef, ChainMatch, ClientCertHeader, Codec, Detect, Direction, FilterChain, HeaderChanges,
-        Listener, Network, Origin, Redirect, Route, RouteMatch, RouteTable, RoutesRef, ServerTls, Transport,
+        Listener, Network, Origin, Redirect, RootsRef, Route, RouteMatch, RouteTable, RoutesRef, ServerTls,
         VirtualHost,
     },
 };
@@ -23,12 +25,17 @@ use indexmap::IndexMap;
 use super::{
     Mesh, authorization,
     http_route::{self, Client},
+    inbound::mesh_tls,
     key::{GatewayTable, Selection},
-    outbound::{http, tcp, tcp_rule_clusters},
+    outbound::{by_name, http, tcp, tcp_rule_clusters},
 };
 use crate::model::{
-    Gateway, GatewayRef, Protocol, Server, ServerCertificate, ServerHost, ServerMode, Shared, VirtualService,
+    Gateway, GatewayRef, Protocol, Server, ServerCertificate, ServerClients, ServerHost, ServerMode, Shared, TlsSecret,
+    VirtualService,
 };
+
+/// How long a ClientHello is waited for; who sends none is sent away.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What a port is used for; one use a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +160,10 @@ pub(crate) fn listener(
         Use::Tls => {
             let mut taken: Vec<&Host> = Vec::new();
             for (gateway, server) in &at.servers {
+                if server.mode == ServerMode::Passthrough {
+                    chains.extend(passthrough(mesh, selection, gateway, server, &mut taken));
+                    continue;
+                }
                 let hosts: Vec<&Host> =
                     server.hosts.iter().map(|host| &host.host).filter(|host| !taken.contains(host)).collect();
                 taken.extend(&hosts);
@@ -177,7 +188,12 @@ pub(crate) fn listener(
         direction: Direction::Gateway,
         bind: true,
         use_original_destination: false,
-        detect: Detect { tls: at.used == Use::Tls, http: false, timeout: std::time::Duration::ZERO },
+        detect: Detect {
+            tls: at.used == Use::Tls,
+            http: false,
+            proxy_header: selection.proxy_header,
+            timeout: HELLO_TIMEOUT,
+        },
         chains,
         default_chain: None,
         origin: Some(origin),
@@ -221,6 +237,56 @@ fn bytes(
     Some(FilterChain { name, matches, tls, network })
 }
 
+/// TLS that is passed on, by the rules for it that are bound to the gateway.
+fn passthrough<'m>(
+    mesh: &'m Mesh,
+    selection: &Selection,
+    gateway: &Gateway,
+    server: &'m Server,
+    taken: &mut Vec<&'m Host>,
+) -> Vec<FilterChain> {
+    let gateways = [reference(gateway)];
+    let client = Client { scope: &selection.scope, gateways: &gateways, port: server.port };
+    let mut chains = Vec::new();
+    let services = mesh
+        .routing
+        .iter()
+        .filter(|service| service.serves(&gateways[0]) && mesh.routing.sees(service, &selection.scope.namespace));
+    for service in services {
+        for rule in &service.tls {
+            for (at, m) in rule.matches.iter().enumerate().filter(|(_, m)| client.takes(&m.client, service)) {
+                let names: Vec<&Host> = m
+                    .server_names
+                    .iter()
+                    .filter_map(|name| admits(&server.hosts, service, name))
+                    .filter(|name| is_server_name(name) && !taken.contains(name))
+                    .collect();
+                if names.is_empty() {
+                    continue;
+                }
+                taken.extend(&names);
+                let names: Vec<Host> = names.into_iter().cloned().collect();
+                let clusters = http_route::clusters(mesh, service, &rule.destinations, &client);
+                let object = &service.meta.object;
+                let name =
+                    format!("{}.{}.{}.{}.{at}", https_name(gateway, server), object.name, object.namespace, rule.index);
+                let mut network = tcp(mesh, &name, clusters);
+                if let Network::Tcp(server) = &mut network {
+                    server.authorization = authorization::layers(mesh, &selection.guarded);
+                }
+                let matches = ChainMatch { destination_ranges: m.destinations.clone(), ..by_name(&names) };
+                chains.push(FilterChain { name, matches, tls: None, network });
+            }
+        }
+    }
+    chains
+}
+
+/// Server names have whole labels: `*x.org` cannot be told from the ClientHello.
+fn is_server_name(host: &Host) -> bool {
+    !host.is_wildcard() || host.as_str() == "*" || host.as_str().starts_with("*.")
+}
+
 fn tls_chain(
     mesh: &Mesh,
     selection: &Selection,
@@ -228,34 +294,36 @@ fn tls_chain(
     server: &Server,
     hosts: &[&Host],
 ) -> Option<FilterChain> {
-    let ServerMode::Tls { certificate, min_version } = &server.mode else { return None };
-    let every = hosts.iter().any(|host| host.as_str() == "*");
-    // server names have whole labels: `*x.org` cannot be told from the ClientHello
-    let hosts: Vec<&&Host> =
-        hosts.iter().filter(|host| !host.is_wildcard() || host.as_str().starts_with("*.")).collect();
-    if hosts.is_empty() && !every {
+    let hosts: Vec<Host> = hosts.iter().filter(|host| is_server_name(host)).map(|&host| host.clone()).collect();
+    if hosts.is_empty() {
         return None;
     }
-    let matches = ChainMatch {
-        transport: Some(Transport::Tls),
-        server_names: if every { Vec::new() } else { hosts.iter().map(ToString::to_string).collect() },
-        ..ChainMatch::default()
-    };
-    let tls = ServerTls {
-        certificate: match certificate {
-            ServerCertificate::Secret(name) => CertificateRef::Secret(secret_name(name)),
-            ServerCertificate::Files { chain, key } => CertificateRef::Files { chain: chain.clone(), key: key.clone() },
-        },
-        client_roots: None,
-        require_client_certificate: false,
-        trust_domains: Vec::new(),
-        alpn: if server.protocol == Protocol::Https {
-            vec!["h2".to_owned(), "http/1.1".to_owned()]
-        } else {
-            Vec::new()
-        },
-        mesh: false,
-        min_version: *min_version,
+    let matches = by_name(&hosts);
+    let alpn =
+        if server.protocol == Protocol::Https { vec!["h2".to_owned(), "http/1.1".to_owned()] } else { Vec::new() };
+    let tls = match &server.mode {
+        ServerMode::Tls { certificate, clients, min_version } => {
+            let (certificate, roots) = match certificate {
+                ServerCertificate::Secret(name) => {
+                    (CertificateRef::Secret(secret_name(name)), Some(RootsRef::Secret(roots_name(name))))
+                }
+                ServerCertificate::Files { chain, key, roots } => (
+                    CertificateRef::Files { chain: chain.clone(), key: key.clone() },
+                    roots.clone().map(RootsRef::File),
+                ),
+            };
+            ServerTls {
+                certificate,
+                client_roots: roots.filter(|_| *clients != ServerClients::Anyone),
+                require_client_certificate: *clients == ServerClients::Proven,
+                trust_domains: Vec::new(),
+                alpn,
+                mesh: false,
+                min_version: *min_version,
+            }
+        }
+        ServerMode::Mesh { min_version } => ServerTls { alpn, min_version: *min_version, ..mesh_tls(mesh) },
+        ServerMode::Plain | ServerMode::RedirectToHttps | ServerMode::Passthrough | ServerMode::Closed => return None,
     };
     let name = https_name(gateway, server);
     if server.protocol == Protocol::Https {
@@ -268,6 +336,18 @@ fn tls_chain(
 /// Name of a Kubernetes Secret in SDS.
 pub(crate) fn secret_name(name: &str) -> String {
     format!("kubernetes://{name}")
+}
+
+/// Name in SDS of the roots that belong to a Secret.
+pub(crate) fn roots_name(name: &str) -> String {
+    format!("kubernetes://{name}-cacert")
+}
+
+/// The roots that belong to a Secret: those of the Secret `NAME-cacert`, else its own.
+pub(crate) fn roots<'m>(mesh: &'m Mesh, object: &ObjectRef) -> Option<&'m Shared<TlsSecret>> {
+    let beside = ObjectRef { name: format!("{}-cacert", object.name), ..object.clone() };
+    let found = mesh.secrets.get(&beside).or_else(|| mesh.secrets.get(object))?;
+    found.roots.is_some().then_some(found)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- routes

@@ -241,7 +241,7 @@ pub(crate) fn destinations_version(
         }
         RuleAction::Redirect(_) | RuleAction::Reply { .. } | RuleAction::Delegate => None,
     });
-    let of_tcp = service.tcp.iter().flat_map(|rule| &rule.destinations).map(|weighted| &weighted.destination);
+    let of_tcp = service.connection_destinations();
     for destination in of_http.flatten().chain(of_tcp).filter(|destination| destination.port.is_none()) {
         let client = Client { scope, gateways: &[], port: 0 };
         found(mesh, service, destination, &client).map(crate::model::Shared::version).hash(hash);

@@ -85,7 +85,7 @@ pub(crate) fn virtual_inbound(mesh: &Mesh, inbound: &Inbound, name: &str) -> Lis
         direction: Direction::Inbound,
         bind: true,
         use_original_destination: false,
-        detect: Detect { tls: true, http: true, timeout: mesh.config.detection_timeout },
+        detect: Detect { tls: true, http: true, timeout: mesh.config.detection_timeout, ..Detect::default() },
         chains,
         default_chain: None,
         origin: None,
@@ -207,6 +207,15 @@ impl Place<'_> {
 }
 
 fn server_tls(mesh: &Mesh, requests: bool) -> ServerTls {
+    ServerTls {
+        alpn: names(if requests { &[&["h2", "http/1.1"]] } else { &[&["istio", "h2", "http/1.1"]] }),
+        min_version: mesh.config.mtls_min_version,
+        ..mesh_tls(mesh)
+    }
+}
+
+/// The mesh's own mTLS: the workload's certificate for clients of the mesh's trust domains.
+pub(crate) fn mesh_tls(mesh: &Mesh) -> ServerTls {
     let mut trust_domains = vec![mesh.config.trust_domain.clone()];
     trust_domains.extend(mesh.config.trust_domain_aliases.iter().cloned());
     ServerTls {
@@ -214,7 +223,7 @@ fn server_tls(mesh: &Mesh, requests: bool) -> ServerTls {
         client_roots: Some(RootsRef::Mesh),
         require_client_certificate: true,
         trust_domains,
-        alpn: names(if requests { &[&["h2", "http/1.1"]] } else { &[&["istio", "h2", "http/1.1"]] }),
+        alpn: Vec::new(),
         mesh: true,
         min_version: mesh.config.mtls_min_version,
     }

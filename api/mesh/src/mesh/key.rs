@@ -74,6 +74,8 @@ pub(crate) enum Recipe {
     GatewayRoutes(Arc<Selection>, GatewayTable),
     /// A certificate of a gateway.
     Secret(ObjectRef),
+    /// The roots that a gateway's clients are checked against, by the Secret of its certificate.
+    Roots(ObjectRef),
 }
 
 /// A cluster that every proxy has.
@@ -143,6 +145,8 @@ pub(crate) struct Selection {
     pub(crate) ports: BTreeMap<u16, BTreeSet<u16>>,
     /// What guards it.
     pub(crate) guarded: Guarded,
+    /// Connections begin with a header of the PROXY protocol.
+    pub(crate) proxy_header: bool,
 }
 
 /// A route table of a gateway.
@@ -171,7 +175,7 @@ impl Key {
             | Recipe::ApiListener(..)
             | Recipe::GatewayListener(..) => ResourceKind::Listener,
             Recipe::PortRoutes(..) | Recipe::ServiceRoutes(..) | Recipe::GatewayRoutes(..) => ResourceKind::Routes,
-            Recipe::Secret(_) => ResourceKind::Secret,
+            Recipe::Secret(_) | Recipe::Roots(_) => ResourceKind::Secret,
         }
     }
 

@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use api::spec::{
-    ChainMatch, ClientCertHeader, Codec, Detect, Direction, FilterChain, HeaderChanges, HttpServer, Listener, Network,
-    RoutesRef, TcpServer, Transport, WeightedCluster,
+use api::{
+    name::Host,
+    spec::{
+        ChainMatch, ClientCertHeader, Codec, Detect, Direction, FilterChain, HeaderChanges, HttpServer, Listener,
+        Network, RoutesRef, TcpServer, Transport, WeightedCluster,
+    },
 };
 
 use super::{
@@ -51,6 +54,7 @@ pub(crate) fn tcp(mesh: &Mesh, stat_prefix: &str, clusters: Vec<WeightedCluster>
         authorization: Vec::new(),
         access_log: mesh.config.access_log.clone(),
         idle_timeout: TCP_IDLE,
+        max_duration: Duration::ZERO,
         metrics: true,
     }))
 }
@@ -140,7 +144,10 @@ pub(crate) fn wildcard_version(mesh: &Mesh, scope: &Scope, port: u16) -> u64 {
 
 fn service_inputs(mesh: &Mesh, scope: &Scope, service: &Shared<Service>, hash: &mut DefaultHasher) {
     service.version().hash(hash);
-    let routing = mesh.routing.for_host(&service.id.host, &scope.namespace).filter(|routing| !routing.tcp.is_empty());
+    let routing = mesh
+        .routing
+        .for_host(&service.id.host, &scope.namespace)
+        .filter(|routing| !(routing.tcp.is_empty() && routing.tls.is_empty()));
     routing.map(Shared::version).hash(hash);
     if let Some(routing) = routing {
         http_route::destinations_version(mesh, routing, scope, hash);
@@ -163,6 +170,7 @@ pub(crate) fn wildcard(mesh: &Mesh, scope: &Scope, port: u16, name: &str) -> Lis
         }
         let found = tcp_chains(mesh, scope, service, service_port);
         if !service.addresses.is_empty() && service.vip().is_none() {
+            tls_seen |= found.iter().any(|chain| chain.matches.transport.is_some());
             // a range of addresses: told apart by destination
             chains.extend(found.into_iter().map(|mut chain| {
                 if chain.matches.destination_ranges.is_empty() {
@@ -173,12 +181,21 @@ pub(crate) fn wildcard(mesh: &Mesh, scope: &Scope, port: u16, name: &str) -> Lis
         } else if service_port.protocol.is_tls() && !service.is_headless() {
             tls_seen = true;
             chains.extend(found.into_iter().map(|mut chain| {
-                chain.matches.server_names = vec![service.id.host.to_string()];
-                chain.matches.transport = Some(Transport::Tls);
+                if chain.matches.transport.is_none() {
+                    chain.matches.server_names = vec![service.id.host.to_string()];
+                    chain.matches.transport = Some(Transport::Tls);
+                }
                 chain
             }));
-        } else if fallback.is_none() {
-            fallback = found.into_iter().find(|chain| chain.matches == ChainMatch::default());
+        } else {
+            for chain in found {
+                if chain.matches.transport.is_some() {
+                    tls_seen = true;
+                    chains.push(chain);
+                } else if fallback.is_none() && chain.matches == ChainMatch::default() {
+                    fallback = Some(chain);
+                }
+            }
         }
     }
     if http_seen {
@@ -201,7 +218,12 @@ pub(crate) fn wildcard(mesh: &Mesh, scope: &Scope, port: u16, name: &str) -> Lis
         tls: None,
         network: tcp_to(mesh, rest(mesh), rest(mesh)),
     });
-    let detect = Detect { tls: http_seen || tls_seen, http: http_seen, timeout: mesh.config.detection_timeout };
+    let detect = Detect {
+        tls: http_seen || tls_seen,
+        http: http_seen,
+        timeout: mesh.config.detection_timeout,
+        ..Detect::default()
+    };
     Listener { chains, default_chain: Some(fallback), ..outbound_listener(name, ANY, port, detect) }
 }
 
@@ -211,26 +233,44 @@ fn one_of_each(chains: &mut Vec<FilterChain>) {
     chains.retain(|chain| seen.insert(chain.matches.clone()));
 }
 
+/// TLS for one of these names.
+pub(crate) fn by_name(names: &[Host]) -> ChainMatch {
+    let every = names.iter().any(|name| name.as_str() == "*");
+    ChainMatch {
+        transport: Some(Transport::Tls),
+        server_names: if every { Vec::new() } else { names.iter().map(ToString::to_string).collect() },
+        ..ChainMatch::default()
+    }
+}
+
 /// Chains for connections to a service: those of its VirtualService, else one to its cluster.
 fn tcp_chains(mesh: &Mesh, scope: &Scope, service: &Service, port: &ServicePort) -> Vec<FilterChain> {
     let host = &service.id.host;
     let own = cluster::name_of(port.number, "", host);
-    let idle = mesh
+    let pool = mesh
         .rules
         .find(scope, &mesh.root, service)
         .and_then(|name| mesh.rules.get(name))
         .and_then(|rule| rule.blocks(port.number, None).pool)
-        .and_then(|pool| pool.tcp_idle);
+        .unwrap_or_default();
     let chain = |name: String, matches: ChainMatch, clusters: Vec<WeightedCluster>| {
         let mut network = tcp(mesh, &own, clusters);
-        if let (Network::Tcp(server), Some(idle)) = (&mut network, idle) {
-            server.idle_timeout = idle;
+        if let Network::Tcp(server) = &mut network {
+            server.idle_timeout = pool.tcp_idle.unwrap_or(server.idle_timeout);
+            server.max_duration = pool.tcp_longest.unwrap_or(server.max_duration);
         }
         FilterChain { name, matches, tls: None, network }
     };
     let mut chains = Vec::new();
     if let Some(routing) = mesh.routing.for_host(host, &scope.namespace) {
         let client = Client { scope, gateways: &[GatewayRef::Mesh], port: port.number };
+        for rule in &routing.tls {
+            let clusters = || http_route::clusters(mesh, routing, &rule.destinations, &client);
+            for (at, m) in rule.matches.iter().enumerate().filter(|(_, m)| client.takes(&m.client, routing)) {
+                let matches = ChainMatch { destination_ranges: m.destinations.clone(), ..by_name(&m.server_names) };
+                chains.push(chain(format!("{own}-tls-{}-{at}", rule.index), matches, clusters()));
+            }
+        }
         for rule in &routing.tcp {
             let all = rule.matches.is_empty() && routing.gateways.contains(&GatewayRef::Mesh);
             let taken: Vec<_> = rule.matches.iter().filter(|m| client.takes(&m.client, routing)).collect();
@@ -278,7 +318,10 @@ pub(crate) fn service(
     let service = mesh.services.get(id)?;
     let port = service.port(number)?;
     let auto = port.protocol == Protocol::Auto;
-    let detect = Detect { tls: auto, http: auto, timeout: mesh.config.detection_timeout };
+    let found = tcp_chains(mesh, scope, service, port);
+    let by_name = found.iter().any(|chain| chain.matches.transport.is_some());
+    let detect =
+        Detect { tls: auto || by_name, http: auto, timeout: mesh.config.detection_timeout, ..Detect::default() };
     let mut listener = outbound_listener(name, address, number, detect);
     if auto {
         let stat_prefix = format!("outbound_{address}_{number}");
@@ -294,7 +337,7 @@ pub(crate) fn service(
             network: Network::Http(Box::new(http(mesh, &stat_prefix, RoutesRef::Named(table)))),
         });
     }
-    for chain in tcp_chains(mesh, scope, service, port) {
+    for chain in found {
         if chain.matches == ChainMatch::default() {
             listener.default_chain = Some(chain);
         } else {

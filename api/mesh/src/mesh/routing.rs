@@ -90,9 +90,8 @@ impl Routing {
     /// Labels that rules ask of clients.
     pub(crate) fn client_selectors(&self) -> impl Iterator<Item = Arc<Labels>> {
         self.all.iter().flat_map(|service| {
-            let http = service.http.iter().flat_map(|rule| &rule.matches).map(|m| &m.client);
-            let tcp = service.tcp.iter().flat_map(|rule| &rule.matches).map(|m| &m.client);
-            http.chain(tcp)
+            service
+                .clients()
                 .filter(|client: &&ClientMatch| !client.labels.is_empty())
                 .map(|c| Arc::new(c.labels.clone()))
         })

@@ -168,13 +168,14 @@ impl DestinationRule {
         let part = subset.and_then(|name| self.subsets.iter().find(|subset| subset.name == name));
         if let Some(policy) = part.and_then(|part| part.policy.as_ref()) {
             if let Some(own) = policy.ports.get(&port) {
-                return own.clone();
+                return Blocks { proxy_header: own.proxy_header.or(blocks.proxy_header), ..own.clone() };
             }
-            let Blocks { balance, pool, outlier, tls } = policy.blocks.clone();
+            let Blocks { balance, pool, outlier, tls, proxy_header } = policy.blocks.clone();
             blocks.balance = balance.or(blocks.balance);
             blocks.pool = pool.or(blocks.pool);
             blocks.outlier = outlier.or(blocks.outlier);
             blocks.tls = tls.or(blocks.tls);
+            blocks.proxy_header = proxy_header.or(blocks.proxy_header);
         }
         blocks
     }

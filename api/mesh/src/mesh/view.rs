@@ -24,8 +24,8 @@ use super::{
     routes::{service_table_name, shares_port_table},
 };
 use crate::model::{
-    Labels, Pod, Protocol, Registry, Resolution, ServerCertificate, ServerMode, Service, ServicePort, Shared,
-    TargetPort, base::selects,
+    Labels, Pod, Protocol, Registry, Resolution, ServerCertificate, ServerClients, ServerMode, Service, ServicePort,
+    Shared, TargetPort, base::selects,
 };
 
 /// The inputs that proxies share: all proxies of one scope have the same outbound keys.
@@ -234,7 +234,8 @@ fn edge(mesh: &Mesh, node: &Node, keys: &mut KeySet) {
             Use::Tls => at
                 .servers
                 .iter()
-                .filter(|(_, server)| server.protocol == Protocol::Https && server.mode != ServerMode::Closed)
+                .filter(|(_, server)| server.protocol == Protocol::Https)
+                .filter(|(_, server)| matches!(server.mode, ServerMode::Tls { .. } | ServerMode::Mesh { .. }))
                 .map(|(gateway, server)| GatewayTable::Https(gateway.meta.object.clone(), server.index))
                 .collect(),
             Use::Bytes => Vec::new(),
@@ -245,9 +246,12 @@ fn edge(mesh: &Mesh, node: &Node, keys: &mut KeySet) {
             }
         }
         for (_, server) in &at.servers {
-            if let ServerMode::Tls { certificate: ServerCertificate::Secret(name), .. } = &server.mode {
+            if let ServerMode::Tls { certificate: ServerCertificate::Secret(name), clients, .. } = &server.mode {
                 // only from the gateway's own namespace
                 let object = ObjectRef::new("Secret", node.namespace.clone(), name.clone());
+                if *clients != ServerClients::Anyone {
+                    keys.add(Key::new(gateway::roots_name(name), Recipe::Roots(object.clone())));
+                }
                 keys.add(Key::new(gateway::secret_name(name), Recipe::Secret(object)));
             }
         }
@@ -275,5 +279,6 @@ fn selection(mesh: &Mesh, node: &Node) -> Selection {
             .collect(),
         ports,
         guarded: authorization::guarded(mesh, &node.namespace, &node.labels),
+        proxy_header: node.proxy_header,
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use api::{
     note::{Notes, Severity},
-    spec::{Balance, CertificateRef, ClientTls, Keepalive, Outlier, RootsRef},
+    spec::{Balance, CertificateRef, ClientTls, Keepalive, Outlier, ProxyVersion, RootsRef},
 };
 
 use super::{
@@ -74,7 +74,10 @@ fn policy(judge: &mut Judge<'_>, path: &str, raw: &raw::TrafficPolicy) -> Policy
         retry_budget,
     } = raw;
     judge.not_honoured(tunnel.is_some(), format!("{path}.tunnel"));
-    judge.not_honoured(proxy_protocol.is_some(), format!("{path}.proxyProtocol"));
+    let proxy_header = proxy_protocol.as_ref().map(|raw::ProxyProtocol { version }| match version {
+        None | Some(raw::ProxyProtocolVersion::V1) => ProxyVersion::V1,
+        Some(raw::ProxyProtocolVersion::V2) => ProxyVersion::V2,
+    });
     judge.not_honoured(retry_budget.is_some(), format!("{path}.retryBudget"));
     let parts = Parts {
         balance: load_balancer.as_ref(),
@@ -92,7 +95,8 @@ fn policy(judge: &mut Judge<'_>, path: &str, raw: &raw::TrafficPolicy) -> Policy
             outlier: outlier_detection.as_ref(),
             tls: tls.as_ref(),
         };
-        let blocks = blocks(judge, &path, &parts);
+        // a port's own settings take the place of these, but for this one
+        let blocks = Blocks { proxy_header, ..blocks(judge, &path, &parts) };
         let number = port.as_ref().and_then(|port| port.number);
         let Some(number) = number else {
             judge.error(format!("{path}.port.number"), "required");
@@ -102,7 +106,7 @@ fn policy(judge: &mut Judge<'_>, path: &str, raw: &raw::TrafficPolicy) -> Policy
             ports.entry(number).or_insert(blocks);
         }
     }
-    Policy { blocks: blocks(judge, path, &parts), ports }
+    Policy { blocks: Blocks { proxy_header, ..blocks(judge, path, &parts) }, ports }
 }
 
 struct Parts<'r> {
@@ -118,6 +122,7 @@ fn blocks(judge: &mut Judge<'_>, path: &str, parts: &Parts<'_>) -> Blocks {
         pool: parts.pool.map(|raw| pool(judge, &format!("{path}.connectionPool"), raw)),
         outlier: parts.outlier.map(|raw| outlier(judge, &format!("{path}.outlierDetection"), raw)),
         tls: parts.tls.and_then(|raw| tls(judge, &format!("{path}.tls"), raw)),
+        proxy_header: None,
     }
 }
 
@@ -177,11 +182,16 @@ fn pool(judge: &mut Judge<'_>, path: &str, raw: &raw::ConnectionPool) -> Pool {
         let path = format!("{path}.tcp");
         let raw::TcpSettings { max_connections, connect_timeout, tcp_keepalive, max_connection_duration, idle_timeout } =
             raw;
-        judge.not_honoured(max_connection_duration.is_some(), format!("{path}.maxConnectionDuration"));
         pool.connections = limit(judge, &format!("{path}.maxConnections"), *max_connections);
         pool.connect_timeout =
             connect_timeout.and_then(|raw| text::positive_duration(judge, &format!("{path}.connectTimeout"), raw));
         pool.keepalive = tcp_keepalive.as_ref().map(|raw| keepalive(judge, &format!("{path}.tcpKeepalive"), raw));
+        if max_connection_duration.is_some() {
+            let text = "counts for plain TCP; not honoured yet for connections that carry requests";
+            judge.warn(format!("{path}.maxConnectionDuration"), text);
+        }
+        pool.tcp_longest = max_connection_duration
+            .and_then(|raw| text::positive_duration(judge, &format!("{path}.maxConnectionDuration"), raw));
         pool.tcp_idle = idle_timeout.and_then(|raw| text::duration(judge, &format!("{path}.idleTimeout"), raw));
     }
     if let Some(raw) = http {

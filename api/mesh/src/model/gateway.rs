@@ -7,7 +7,7 @@ use api::{name::Host, note::Notes, spec::TlsVersion};
 
 use super::{
     base::{Judge, Meta},
-    rule::{Gateway, Server, ServerCertificate, ServerHost, ServerMode},
+    rule::{Gateway, Server, ServerCertificate, ServerClients, ServerHost, ServerMode},
     service::Protocol,
     text,
 };
@@ -142,11 +142,36 @@ fn server_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, protocol
         return ServerMode::Closed;
     }
     let mode = mode.unwrap_or(raw::ServerTlsMode::Passthrough);
-    if mode != raw::ServerTlsMode::Simple {
-        judge.error(format!("{path}.mode"), format!("not enforced yet: {} (only SIMPLE is)", mode.as_str()));
+    let own = [
+        ("serverCertificate", set(server_certificate)),
+        ("privateKey", set(private_key)),
+        ("credentialName", set(credential_name)),
+    ];
+    let needless = match mode {
+        raw::ServerTlsMode::Simple | raw::ServerTlsMode::Mutual | raw::ServerTlsMode::OptionalMutual => "",
+        raw::ServerTlsMode::Passthrough => "TLS is passed on as it is",
+        raw::ServerTlsMode::IstioMutual => "the workload's own certificate is shown",
+        raw::ServerTlsMode::AutoPassthrough => {
+            judge.error(format!("{path}.mode"), "not enforced yet: AUTO_PASSTHROUGH (all other modes are)");
+            ""
+        }
+    };
+    let clients = match mode {
+        raw::ServerTlsMode::Mutual => ServerClients::Proven,
+        raw::ServerTlsMode::OptionalMutual => ServerClients::Optional,
+        raw::ServerTlsMode::Simple
+        | raw::ServerTlsMode::Passthrough
+        | raw::ServerTlsMode::IstioMutual
+        | raw::ServerTlsMode::AutoPassthrough => ServerClients::Anyone,
+    };
+    // roots that no client is checked against would mislead
+    let roots = set(ca_certificates);
+    judge.not_enforced(roots.is_some() && clients == ServerClients::Anyone, format!("{path}.caCertificates"));
+
+    for (field, _) in own.iter().filter(|(_, value)| !needless.is_empty() && value.is_some()) {
+        judge.error(format!("{path}.{field}"), format!("not allowed with mode {}: {needless}", mode.as_str()));
     }
     for (present, field) in [
-        (set(ca_certificates).is_some(), "caCertificates"),
         (set(ca_crl).is_some(), "caCrl"),
         (set(ca_cert_credential_name).is_some(), "caCertCredentialName"),
         (!credential_names.is_empty(), "credentialNames"),
@@ -175,22 +200,41 @@ fn server_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, protocol
     let capped =
         matches!(max_protocol_version, Some(raw::TlsVersion::V1_0 | raw::TlsVersion::V1_1 | raw::TlsVersion::V1_2));
     judge.not_honoured(capped, format!("{path}.maxProtocolVersion"));
+    match mode {
+        raw::ServerTlsMode::Passthrough | raw::ServerTlsMode::IstioMutual if judge.errors() > before => {
+            return ServerMode::Closed;
+        }
+        raw::ServerTlsMode::Passthrough => return ServerMode::Passthrough,
+        raw::ServerTlsMode::IstioMutual => return ServerMode::Mesh { min_version },
+        raw::ServerTlsMode::Simple
+        | raw::ServerTlsMode::Mutual
+        | raw::ServerTlsMode::OptionalMutual
+        | raw::ServerTlsMode::AutoPassthrough => {}
+    }
+
     let certificate = match (set(credential_name), set(server_certificate), set(private_key)) {
         (Some(name), None, None) => {
             ServerCertificate::Secret(name.strip_prefix("kubernetes://").map_or(name.clone(), str::to_owned))
         }
-        (None, Some(chain), Some(key)) => ServerCertificate::Files { chain, key },
+        (None, Some(chain), Some(key)) => {
+            if roots.is_none() && clients != ServerClients::Anyone {
+                let text = format!("required with mode {} where there is no credentialName", mode.as_str());
+                judge.error(format!("{path}.caCertificates"), text);
+                return ServerMode::Closed;
+            }
+            ServerCertificate::Files { chain, key, roots }
+        }
         (Some(_), _, _) => {
             judge.error(format!("{path}.credentialName"), "not allowed together with serverCertificate and privateKey");
             return ServerMode::Closed;
         }
         (None, chain, key) => {
-            if mode == raw::ServerTlsMode::Simple {
+            if mode != raw::ServerTlsMode::AutoPassthrough {
                 for (field, missing) in [("serverCertificate", chain.is_none()), ("privateKey", key.is_none())] {
                     if missing {
                         judge.error(
                             format!("{path}.{field}"),
-                            "required with mode SIMPLE where there is no credentialName",
+                            format!("required with mode {} where there is no credentialName", mode.as_str()),
                         );
                     }
                 }
@@ -198,5 +242,5 @@ fn server_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, protocol
             return ServerMode::Closed;
         }
     };
-    if judge.errors() > before { ServerMode::Closed } else { ServerMode::Tls { certificate, min_version } }
+    if judge.errors() > before { ServerMode::Closed } else { ServerMode::Tls { certificate, clients, min_version } }
 }

@@ -3,6 +3,8 @@
 //! What is not enforced is refused; stored all the same, what it selects denies. A bad PeerAuthentication means STRICT.
 //! Never here: which workloads are selected (`mesh::peer`). Called by `model::parse`.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use api::note::Notes;
@@ -95,21 +97,26 @@ pub(crate) fn traffic_extension(object: &Object<extensions::TrafficExtension>, n
     refused("TrafficExtension", &object.metadata, labels, !raw.target_refs.is_empty(), notes)
 }
 
-/// The certificate and key of a Secret, under the names that Kubernetes or Istio give them; none where there are none.
+/// The certificate and key of a Secret, and its roots, under the names that Kubernetes or Istio give them; none where there
+/// are none. Roots with a list of revoked certificates are left out, because the list is not enforced yet.
 pub(crate) fn tls_secret(object: &core::Secret, notes: &mut Notes) -> Option<TlsSecret> {
     let meta = Meta::of("Secret", &object.metadata);
     let mut judge = Judge::new(meta.object, notes);
-    for (chain, key) in [("tls.crt", "tls.key"), ("cert", "key")] {
-        let mut read = |name: &str| {
-            if let Some(plain) = object.string_data.get(name) {
-                return Some(plain.clone().into_bytes());
-            }
-            let raw: String = object.data.get(name)?.split_whitespace().collect();
-            judge.read(format!("data[{name}]"), base64::engine::general_purpose::STANDARD.decode(raw))
-        };
-        if let (Some(chain), Some(key)) = (read(chain), read(key)) {
-            return Some(TlsSecret { chain: chain.into(), key: key.into() });
+    let mut read = |name: &str| -> Option<Arc<[u8]>> {
+        if let Some(plain) = object.string_data.get(name) {
+            return Some(plain.clone().into_bytes().into());
         }
+        let raw: String = object.data.get(name)?.split_whitespace().collect();
+        let bytes = judge.read(format!("data[{name}]"), base64::engine::general_purpose::STANDARD.decode(raw));
+        bytes.map(Into::into)
+    };
+    let certificate =
+        [("tls.crt", "tls.key"), ("cert", "key")].into_iter().find_map(|(chain, key)| read(chain).zip(read(key)));
+    let mut roots = ["cacert", "ca.crt"].into_iter().find_map(&mut read);
+    let revoked = object.data.contains_key("ca.crl") || object.string_data.contains_key("ca.crl");
+    if roots.is_some() && revoked {
+        roots = None;
+        judge.warn("data[ca.crl]", "not enforced yet: clients are not checked against these roots, and none is let in");
     }
-    None
+    (certificate.is_some() || roots.is_some()).then_some(TlsSecret { certificate, roots })
 }

@@ -85,6 +85,10 @@ pub struct MeshConfig {
     pub inbound_port: u16,
 }
 
+/// How long the first bytes of a connection are waited for where nobody says. Istio waits for ever, and a client of a
+/// server that speaks first then waits too; after this long the connection is taken for plain bytes.
+const DETECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl Default for MeshConfig {
     fn default() -> Self {
         Self {
@@ -93,7 +97,7 @@ impl Default for MeshConfig {
             root_namespace: None,
             connect_timeout: Duration::from_secs(10),
             dns_refresh: Duration::from_secs(60),
-            detection_timeout: Duration::ZERO,
+            detection_timeout: DETECTION_TIMEOUT,
             keepalive: None,
             access_log: None,
             outbound: OutboundPolicy::AllowAny,

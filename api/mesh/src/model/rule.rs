@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use api::{
     name::{Host, Percent},
     spec::{
-        Balance, ClientTls, Fault, HeaderChanges, HeaderMatch, Keepalive, Outlier, PathMatch, PathRewrite, QueryMatch,
-        Retry, TlsVersion,
+        Balance, ClientTls, Fault, HeaderChanges, HeaderMatch, Keepalive, Outlier, PathMatch, PathRewrite,
+        ProxyVersion, QueryMatch, Retry, TlsVersion,
     },
 };
 use ipnet::IpNet;
@@ -48,6 +48,8 @@ pub struct VirtualService {
     pub export_to: Option<ExportTo>,
     /// Rules for requests, first match wins.
     pub http: Vec<HttpRule>,
+    /// Rules for TLS that is passed on as it is, first match wins.
+    pub tls: Vec<TlsRule>,
     /// Rules for connections, first match wins.
     pub tcp: Vec<TcpRule>,
 }
@@ -56,16 +58,22 @@ impl VirtualService {
     /// Whether any of its rules is for that gateway.
     pub fn serves(&self, gateway: &GatewayRef) -> bool {
         self.gateways.contains(gateway)
-            || self
-                .http
-                .iter()
-                .flat_map(|rule| &rule.matches)
-                .any(|m| m.client.gateways.as_ref().is_some_and(|g| g.contains(gateway)))
-            || self
-                .tcp
-                .iter()
-                .flat_map(|rule| &rule.matches)
-                .any(|m| m.client.gateways.as_ref().is_some_and(|g| g.contains(gateway)))
+            || self.clients().any(|client| client.gateways.as_ref().is_some_and(|g| g.contains(gateway)))
+    }
+
+    /// The clients of all its matches.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &ClientMatch> {
+        let http = self.http.iter().flat_map(|rule| &rule.matches).map(|m| &m.client);
+        let tls = self.tls.iter().flat_map(|rule| &rule.matches).map(|m| &m.client);
+        let tcp = self.tcp.iter().flat_map(|rule| &rule.matches).map(|m| &m.client);
+        http.chain(tls).chain(tcp)
+    }
+
+    /// The destinations of its rules for connections.
+    pub(crate) fn connection_destinations(&self) -> impl Iterator<Item = &Destination> {
+        let tls = self.tls.iter().flat_map(|rule| &rule.destinations);
+        let tcp = self.tcp.iter().flat_map(|rule| &rule.destinations);
+        tls.chain(tcp).map(|weighted| &weighted.destination)
     }
 }
 
@@ -228,6 +236,28 @@ pub struct Destination {
     pub path: String,
 }
 
+/// One rule for TLS that is passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TlsRule {
+    /// Where it stands in the list.
+    pub index: usize,
+    /// Any of these; never empty.
+    pub matches: Vec<TlsMatch>,
+    /// Destinations with weights.
+    pub destinations: Vec<Weighted>,
+}
+
+/// One way for a connection to match.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TlsMatch {
+    /// Server names of the ClientHello, exact or `*.suffix`, or `*` alone; never empty.
+    pub server_names: Vec<Host>,
+    /// Which clients.
+    pub client: ClientMatch,
+    /// Destination addresses; empty: all.
+    pub destinations: Vec<IpNet>,
+}
+
 /// One rule for connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TcpRule {
@@ -298,6 +328,8 @@ pub struct Blocks {
     pub outlier: Option<Outlier>,
     /// How connections are protected.
     pub tls: Option<PolicyTls>,
+    /// Header of the PROXY protocol.
+    pub proxy_header: Option<ProxyVersion>,
 }
 
 /// Limits of a cluster's connections.
@@ -311,6 +343,8 @@ pub struct Pool {
     pub keepalive: Option<Keepalive>,
     /// How long a silent TCP connection stays; zero: for ever.
     pub tcp_idle: Option<Duration>,
+    /// How long any TCP connection stays.
+    pub tcp_longest: Option<Duration>,
     /// Requests that wait.
     pub pending: Option<u32>,
     /// Requests.
@@ -393,10 +427,19 @@ pub enum ServerMode {
     Plain,
     /// Sends clients to https.
     RedirectToHttps,
+    /// Passes TLS on as it is, by server name.
+    Passthrough,
+    /// Ends the mesh's own mTLS.
+    Mesh {
+        /// Smallest version.
+        min_version: TlsVersion,
+    },
     /// Ends TLS.
     Tls {
         /// Where the certificate is.
         certificate: ServerCertificate,
+        /// Which clients it takes.
+        clients: ServerClients,
         /// Smallest version.
         min_version: TlsVersion,
     },
@@ -404,7 +447,18 @@ pub enum ServerMode {
     Closed,
 }
 
-/// Where a server's certificate is.
+/// Which clients a server that ends TLS takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerClients {
+    /// All; none is asked for a certificate.
+    Anyone,
+    /// All, but a certificate that is shown must be good.
+    Optional,
+    /// Those that show a good certificate.
+    Proven,
+}
+
+/// Where a server's certificate is, and the roots that its clients' certificates are checked against.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ServerCertificate {
     /// In a Secret of the gateway's namespace.
@@ -415,6 +469,8 @@ pub enum ServerCertificate {
         chain: String,
         /// Key, PEM.
         key: String,
+        /// Roots, PEM; none where no client is asked.
+        roots: Option<String>,
     },
 }
 
@@ -468,14 +524,17 @@ pub struct Guard {
     pub selector: Labels,
 }
 
-/// A certificate with its key, as a gateway serves it.
+/// What a Secret holds for TLS, as a gateway uses it; at least one of both.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TlsSecret {
-    /// Chain, PEM.
-    pub chain: Arc<[u8]>,
-    /// Key, PEM.
-    pub key: Arc<[u8]>,
+    /// Chain and key, PEM.
+    pub certificate: Option<(Pem, Pem)>,
+    /// Roots that clients are checked against, PEM.
+    pub roots: Option<Pem>,
 }
+
+/// Text in the form of PEM.
+pub type Pem = Arc<[u8]>;
 
 impl std::fmt::Debug for TlsSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -12,7 +12,9 @@ use super::{
     Settings,
     base::{ExportTo, Judge, Meta},
     http_rule,
-    rule::{ClientMatch, Destination, GatewayRef, HttpRule, TcpMatch, TcpRule, VirtualService, Weighted},
+    rule::{
+        ClientMatch, Destination, GatewayRef, HttpRule, TcpMatch, TcpRule, TlsMatch, TlsRule, VirtualService, Weighted,
+    },
     text,
 };
 use crate::object::{Object, networking as raw};
@@ -125,10 +127,10 @@ pub(crate) fn parse(
     if http.is_empty() && tcp.is_empty() && tls.is_empty() {
         judge.error("spec", "required: at least one of http, tcp, tls");
     }
-    judge.not_honoured(!tls.is_empty(), "spec.tls");
-
     let rules: Vec<HttpRule> =
         http.iter().enumerate().filter_map(|(index, rule)| http_rule::parse(&mut judge, index, rule, &site)).collect();
+    let tls =
+        tls.iter().enumerate().filter_map(|(i, rule)| tls_rule(&mut judge, i, rule, hosts, &full, &site)).collect();
     let tcp = tcp.iter().enumerate().filter_map(|(index, rule)| tcp_rule(&mut judge, index, rule, &site)).collect();
     if judge.errors() > 0 {
         return None;
@@ -140,6 +142,7 @@ pub(crate) fn parse(
         gateways: gateway_refs,
         export_to: ExportTo::read(export_to.iter().map(String::as_str), namespace),
         http: rules,
+        tls,
         tcp,
     })
 }
@@ -217,6 +220,11 @@ fn tcp_rule(judge: &mut Judge<'_>, index: usize, rule: &raw::TcpRoute, site: &Si
     }
     let matches: Vec<TcpMatch> =
         matches.iter().enumerate().map(|(i, m)| tcp_match(judge, &format!("{path}.match[{i}]"), m, site)).collect();
+    let destinations = destinations(judge, &path, route, site);
+    (judge.errors() == before).then_some(TcpRule { index, matches, destinations })
+}
+
+fn destinations(judge: &mut Judge<'_>, path: &str, route: &[raw::RouteDestination], site: &Site<'_>) -> Vec<Weighted> {
     let mut destinations = Vec::new();
     let mut raw_weights = Vec::new();
     for (i, raw::RouteDestination { destination, weight }) in route.iter().enumerate() {
@@ -227,20 +235,66 @@ fn tcp_rule(judge: &mut Judge<'_>, index: usize, rule: &raw::TcpRoute, site: &Si
         }
     }
     weights(judge, &format!("{path}.route"), &mut destinations, &raw_weights);
-    (judge.errors() == before).then_some(TcpRule { index, matches, destinations })
+    destinations
+}
+
+fn subnets(judge: &mut Judge<'_>, path: &str, raw: &[String]) -> Vec<ipnet::IpNet> {
+    let subnets = raw.iter().enumerate();
+    subnets.filter_map(|(i, text)| text::subnet(judge, &format!("{path}.destinationSubnets[{i}]"), text)).collect()
+}
+
+/// `written` and `hosts`: the hosts of the VirtualService, as they stand there and in full.
+fn tls_rule(
+    judge: &mut Judge<'_>,
+    index: usize,
+    rule: &raw::TlsRoute,
+    written: &[String],
+    hosts: &[Host],
+    site: &Site<'_>,
+) -> Option<TlsRule> {
+    let path = format!("spec.tls[{index}]");
+    let before = judge.errors();
+    let raw::TlsRoute { matches, route } = rule;
+    if matches.is_empty() {
+        judge.error(format!("{path}.match"), "required: at least one");
+    }
+    if route.is_empty() {
+        judge.error(format!("{path}.route"), "required: at least one destination");
+    }
+    let mut all = Vec::with_capacity(matches.len());
+    for (i, m) in matches.iter().enumerate() {
+        let path = format!("{path}.match[{i}]");
+        let raw::TlsMatch { sni_hosts, destination_subnets, port, source_labels, gateways, source_namespace } = m;
+        if sni_hosts.is_empty() {
+            judge.error(format!("{path}.sniHosts"), "required: at least one server name");
+        }
+        let mut server_names = Vec::with_capacity(sni_hosts.len());
+        for (i, text) in sni_hosts.iter().enumerate() {
+            let path = format!("{path}.sniHosts[{i}]");
+            let Some(name) = judge.read(path.clone(), text.parse::<Host>()) else { continue };
+            let known = written.iter().any(|host| host == "*" || host.eq_ignore_ascii_case(text));
+            if !known && !hosts.iter().any(|host| *host == name || host.covers(&name)) {
+                judge.error(path, format!("{name} is none of this VirtualService's hosts, and no part of one"));
+                continue;
+            }
+            server_names.push(name);
+        }
+        all.push(TlsMatch {
+            server_names,
+            client: client(judge, &path, *port, source_labels, source_namespace.as_deref(), gateways, site),
+            destinations: subnets(judge, &path, destination_subnets),
+        });
+    }
+    let destinations = destinations(judge, &path, route, site);
+    (judge.errors() == before).then_some(TlsRule { index, matches: all, destinations })
 }
 
 fn tcp_match(judge: &mut Judge<'_>, path: &str, m: &raw::L4Match, site: &Site<'_>) -> TcpMatch {
     let raw::L4Match { destination_subnets, port, source_subnet, source_labels, gateways, source_namespace } = m;
     judge.not_honoured(source_subnet.is_some(), format!("{path}.sourceSubnet"));
-    let destinations = destination_subnets
-        .iter()
-        .enumerate()
-        .filter_map(|(i, subnet)| text::subnet(judge, &format!("{path}.destinationSubnets[{i}]"), subnet))
-        .collect();
     TcpMatch {
         client: client(judge, path, *port, source_labels, source_namespace.as_deref(), gateways, site),
-        destinations,
+        destinations: subnets(judge, path, destination_subnets),
     }
 }
 

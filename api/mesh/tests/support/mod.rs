@@ -83,6 +83,7 @@ pub(crate) fn node(kind: ProxyKind, name: &str, namespace: &str, address: &str, 
         workload: name.to_owned(),
         on_demand_hosts: false,
         ours: false,
+        proxy_header: false,
         proxyless: false,
     }
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use api::spec::{
-    Balance, Breakers, Cluster, Discovery, Keepalive, Locality, Outlier, ServiceRef, UpstreamHttp, UpstreamTls,
-    UpstreamVersion,
+    Balance, Breakers, ClientTls, Cluster, Discovery, Keepalive, Locality, Outlier, ProxyVersion, ServiceRef,
+    UpstreamHttp, UpstreamTls, UpstreamVersion,
 };
 use envoy_types::pb::{
     envoy::{
@@ -15,7 +15,7 @@ use envoy_types::pb::{
                 self as pb, OutlierDetection,
                 cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy},
             },
-            core::v3::{Http2ProtocolOptions, Metadata},
+            core::v3::{Http2ProtocolOptions, Metadata, TransportSocket},
         },
         extensions::upstreams::http::v3::{
             HttpProtocolOptions,
@@ -58,6 +58,7 @@ pub(super) fn cluster(input: &mut In<'_>, raw: &pb::Cluster) -> Result<Cluster, 
     let keepalive = raw.upstream_connection_options.as_ref().and_then(|options| options.tcp_keepalive.as_ref());
     let seconds = |value: u32| Duration::from_secs(value.into());
     let connect = raw.connect_timeout.as_ref();
+    let (tls, proxy_header) = protection(input, raw)?;
     Ok(Cluster {
         name: raw.name.clone(),
         balance: balance(input, raw, &discovery),
@@ -65,7 +66,7 @@ pub(super) fn cluster(input: &mut In<'_>, raw: &pb::Cluster) -> Result<Cluster, 
         connect_timeout: read::duration_or(input, "connect_timeout", connect, CONNECT_TIMEOUT_DEFAULT)?,
         breakers: breakers(input, raw),
         outlier,
-        tls: protection(input, raw)?,
+        tls,
         http: http(input, raw)?,
         bind_source,
         keepalive: keepalive.map(|keepalive| Keepalive {
@@ -73,6 +74,7 @@ pub(super) fn cluster(input: &mut In<'_>, raw: &pb::Cluster) -> Result<Cluster, 
             time: keepalive.keepalive_time.as_ref().map(|time| seconds(time.value)),
             interval: keepalive.keepalive_interval.as_ref().map(|time| seconds(time.value)),
         }),
+        proxy_header,
         service: service(raw.metadata.as_ref()),
         origin: read::origin(raw.metadata.as_ref()),
     })
@@ -215,7 +217,8 @@ fn outlier_detection(
     })
 }
 
-fn protection(input: &mut In<'_>, raw: &pb::Cluster) -> Result<UpstreamTls, DecodeError> {
+/// How connections are protected, and the header of the PROXY protocol before that.
+fn protection(input: &mut In<'_>, raw: &pb::Cluster) -> Result<(UpstreamTls, Option<ProxyVersion>), DecodeError> {
     input.refuse(
         raw.transport_socket_matcher.is_some(),
         "",
@@ -223,16 +226,15 @@ fn protection(input: &mut In<'_>, raw: &pb::Cluster) -> Result<UpstreamTls, Deco
         "sockets are not chosen by matchers",
     )?;
     if raw.transport_socket_matches.is_empty() {
-        let socket = raw.transport_socket.as_ref();
-        let tls = socket.map(|socket| tls::client(input, "transport_socket.", socket)).transpose()?.flatten();
-        return Ok(tls.map_or(UpstreamTls::Off, UpstreamTls::On));
+        let (header, tls) = client(input, "transport_socket.", raw.transport_socket.as_ref())?;
+        return Ok((tls.map_or(UpstreamTls::Off, UpstreamTls::On), header));
     }
     let mut auto = None;
+    let mut headers = Vec::with_capacity(raw.transport_socket_matches.len());
     for (index, one) in raw.transport_socket_matches.iter().enumerate() {
         let path = format!("transport_socket_matches[{index}].");
-        let socket = one.transport_socket.as_ref();
-        let tls =
-            socket.map(|socket| tls::client(input, &format!("{path}transport_socket."), socket)).transpose()?.flatten();
+        let (header, tls) = client(input, &format!("{path}transport_socket."), one.transport_socket.as_ref())?;
+        headers.push(header);
         let fields = one.r#match.as_ref().map(|matches| matches.fields.len()).unwrap_or_default();
         let istio = one.r#match.as_ref().and_then(|matches| read::text(matches, names::TLS_MODE)) == Some("istio");
         match (tls, fields, istio) {
@@ -241,7 +243,23 @@ fn protection(input: &mut In<'_>, raw: &pb::Cluster) -> Result<UpstreamTls, Deco
             _ => return Err(input.guards(path, "sockets are chosen by tlsMode only: TLS for istio, none for the rest")),
         }
     }
-    auto.map(UpstreamTls::Auto).ok_or_else(|| input.guards("transport_socket_matches", "no socket for tlsMode istio"))
+    let header = headers.first().copied().flatten();
+    if headers.iter().any(|other| *other != header) {
+        return Err(input.guards("transport_socket_matches", "all endpoints get the same header of the PROXY protocol"));
+    }
+    let auto = auto.ok_or_else(|| input.guards("transport_socket_matches", "no socket for tlsMode istio"))?;
+    Ok((UpstreamTls::Auto(auto), header))
+}
+
+fn client(
+    input: &mut In<'_>,
+    path: &str,
+    raw: Option<&TransportSocket>,
+) -> Result<(Option<ProxyVersion>, Option<ClientTls>), DecodeError> {
+    let Some(raw) = raw else { return Ok((None, None)) };
+    let (header, socket) = tls::unwrapped(input, path, raw)?;
+    let tls = socket.map(|socket| tls::client(input, path, &socket)).transpose()?.flatten();
+    Ok((header, tls))
 }
 
 fn http(input: &mut In<'_>, raw: &pb::Cluster) -> Result<UpstreamHttp, DecodeError> {

@@ -284,7 +284,6 @@ fn tcp(
 ) -> Result<TcpServer, DecodeError> {
     input.ignore(raw.metadata_match.is_some(), path, "metadata_match");
     input.ignore(!raw.hash_policy.is_empty(), path, "hash_policy");
-    input.ignore(raw.max_downstream_connection_duration.is_some(), path, "max_downstream_connection_duration");
     if raw.tunneling_config.is_some() {
         return Err(input.guards(format!("{path}tunneling_config"), "bytes are not tunnelled"));
     }
@@ -313,6 +312,12 @@ fn tcp(
             &format!("{path}idle_timeout"),
             raw.idle_timeout.as_ref(),
             IDLE_DEFAULT,
+        )?,
+        max_duration: read::duration_or(
+            input,
+            &format!("{path}max_downstream_connection_duration"),
+            raw.max_downstream_connection_duration.as_ref(),
+            Duration::ZERO,
         )?,
         metrics,
     })

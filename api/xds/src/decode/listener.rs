@@ -18,7 +18,7 @@ use envoy_types::pb::{
         extensions::filters::{
             listener::{
                 http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, original_src::v3::OriginalSrc,
-                tls_inspector::v3::TlsInspector,
+                proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
             },
             network::http_connection_manager::v3::HttpConnectionManager,
         },
@@ -155,6 +155,24 @@ fn listener_filter(input: &mut In<'_>, raw: &ListenerFilter, detect: &mut Detect
         detect.tls = true;
     } else if is(names::FILTER_HTTP_INSPECTOR, HttpInspector::type_url()) {
         detect.http = true;
+    } else if is(names::FILTER_PROXY_HEADER, ProxyProtocol::type_url()) {
+        detect.proxy_header = true;
+        if let Some(listener_filter::ConfigType::TypedConfig(any)) = &raw.config_type {
+            let filter: ProxyProtocol = read::message(input, &path, any)?;
+            input.refuse(
+                filter.allow_requests_without_proxy_protocol,
+                &path,
+                "allow_requests_without_proxy_protocol",
+                "a connection that may or may not begin with the header lets anyone say who it is",
+            )?;
+            input.refuse(
+                !filter.disallowed_versions.is_empty(),
+                &path,
+                "disallowed_versions",
+                "both versions are read",
+            )?;
+            input.ignore(!filter.rules.is_empty(), &path, "rules");
+        }
     } else if is("envoy.filters.listener.original_src", OriginalSrc::type_url()) {
         input.note(path, "not honoured");
     } else if !is(names::FILTER_ORIGINAL_DST, OriginalDst::type_url()) {

@@ -2,10 +2,11 @@
 //!
 //! Never here: keys inside listeners or clusters, which come as secrets or files. Called by `decode`, `listener`, `cluster`.
 
-use api::spec::{CertificateRef, ClientTls, RootsRef, Secret, SecretValue, ServerTls, TlsVersion};
+use api::spec::{CertificateRef, ClientTls, ProxyVersion, RootsRef, Secret, SecretValue, ServerTls, TlsVersion};
 use envoy_types::pb::envoy::{
-    config::core::v3::{TransportSocket, transport_socket::ConfigType},
+    config::core::v3::{TransportSocket, proxy_protocol_config::Version, transport_socket::ConfigType},
     extensions::transport_sockets::{
+        proxy_protocol::v3::ProxyProtocolUpstreamTransport,
         raw_buffer::v3::RawBuffer,
         tls::v3::{
             self as pb, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
@@ -15,6 +16,8 @@ use envoy_types::pb::envoy::{
     },
     r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
 };
+
+use prost::Name as _;
 
 use super::{DecodeError, In, read};
 use crate::names;
@@ -48,6 +51,28 @@ pub(super) fn secret(input: &In<'_>, raw: pb::Secret) -> Result<Secret, DecodeEr
         }
     };
     Ok(Secret { name: raw.name, value })
+}
+
+/// A client's socket without the header of the PROXY protocol that may come before it.
+pub(super) fn unwrapped(
+    input: &mut In<'_>,
+    path: &str,
+    raw: &TransportSocket,
+) -> Result<(Option<ProxyVersion>, Option<TransportSocket>), DecodeError> {
+    let outer = match &raw.config_type {
+        Some(ConfigType::TypedConfig(any)) if any.type_url == ProxyProtocolUpstreamTransport::type_url() => {
+            read::message::<ProxyProtocolUpstreamTransport>(input, path, any)?
+        }
+        Some(ConfigType::TypedConfig(_)) | None => return Ok((None, Some(raw.clone()))),
+    };
+    let config = outer.config.unwrap_or_default();
+    input.ignore(config.pass_through_tlvs.is_some() || !config.added_tlvs.is_empty(), path, "config.tlvs");
+    let version = match Version::try_from(config.version) {
+        Ok(Version::V1) => ProxyVersion::V1,
+        Ok(Version::V2) => ProxyVersion::V2,
+        Err(_) => return Err(input.invalid(format!("{path}config.version"), "unknown")),
+    };
+    Ok((Some(version), outer.transport_socket))
 }
 
 /// TLS of a transport socket, where it has one.

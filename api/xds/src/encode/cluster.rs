@@ -3,8 +3,8 @@
 //! Never here: which endpoints exist. Called by `encode`.
 
 use api::spec::{
-    Address, Balance, Breakers, Cluster, Discovery, Endpoint, Health, Locality, Outlier, ServiceRef, UpstreamHttp,
-    UpstreamTls, UpstreamVersion, Workload,
+    Address, Balance, Breakers, Cluster, Discovery, Endpoint, Health, Locality, Outlier, ProxyVersion, ServiceRef,
+    UpstreamHttp, UpstreamTls, UpstreamVersion, Workload,
 };
 use envoy_types::pb::{
     envoy::{
@@ -17,12 +17,15 @@ use envoy_types::pb::{
                     TransportSocketMatch, common_lb_config,
                 },
             },
-            core::v3 as core,
+            core::v3::{self as core, proxy_protocol_config::Version},
             endpoint::v3::{
                 self as endpoint, ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
             },
         },
-        extensions::upstreams::http::v3::{HttpProtocolOptions, http_protocol_options as options},
+        extensions::{
+            transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport,
+            upstreams::http::v3::{HttpProtocolOptions, http_protocol_options as options},
+        },
         r#type::v3::Percent,
     },
     google::protobuf,
@@ -43,6 +46,7 @@ pub(super) fn cluster(out: Out<'_>, cluster: &Cluster) -> Result<pb::Cluster, En
         http,
         bind_source,
         keepalive,
+        proxy_header,
         service,
         origin,
     } = cluster;
@@ -84,6 +88,9 @@ pub(super) fn cluster(out: Out<'_>, cluster: &Cluster) -> Result<pb::Cluster, En
     };
     discover(out, &mut wire_cluster, discovery)?;
     protect(out, &mut wire_cluster, cluster)?;
+    if let Some(version) = proxy_header {
+        announce(out, &mut wire_cluster, *version)?;
+    }
     if out.dialect == Dialect::Grpc {
         // gRPC refuses or ignores what is not for it.
         wire_cluster.common_lb_config = None;
@@ -168,6 +175,33 @@ fn protect(out: Out<'_>, wire_cluster: &mut pb::Cluster, cluster: &Cluster) -> R
             ];
         }
         (UpstreamTls::On(tls), _) => wire_cluster.transport_socket = Some(tls::client(out, "tls", tls)?),
+    }
+    Ok(())
+}
+
+/// Puts a header of the PROXY protocol before what each socket sends.
+fn announce(out: Out<'_>, wire_cluster: &mut pb::Cluster, version: ProxyVersion) -> Result<(), EncodeError> {
+    if out.dialect == Dialect::Grpc {
+        return out.bad("proxy_header", "a gRPC client sends no header of the PROXY protocol");
+    }
+    let version = match version {
+        ProxyVersion::V1 => Version::V1,
+        ProxyVersion::V2 => Version::V2,
+    };
+    let wrap = |inner: Option<core::TransportSocket>| {
+        let config = core::ProxyProtocolConfig { version: version.into(), ..core::ProxyProtocolConfig::default() };
+        let outer = ProxyProtocolUpstreamTransport {
+            config: Some(config),
+            transport_socket: Some(inner.unwrap_or_else(tls::raw)),
+            ..ProxyProtocolUpstreamTransport::default()
+        };
+        Some(tls::socket(names::SOCKET_PROXY_HEADER, &outer))
+    };
+    for one in &mut wire_cluster.transport_socket_matches {
+        one.transport_socket = wrap(one.transport_socket.take());
+    }
+    if wire_cluster.transport_socket_matches.is_empty() {
+        wire_cluster.transport_socket = wrap(wire_cluster.transport_socket.take());
     }
     Ok(())
 }

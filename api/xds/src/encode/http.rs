@@ -193,7 +193,7 @@ fn json_value(value: serde_json::Value) -> protobuf::Value {
 }
 
 pub(super) fn tcp(out: Out<'_>, path: &str, server: &TcpServer) -> Result<Vec<Filter>, EncodeError> {
-    let TcpServer { stat_prefix, clusters, authorization, access_log, idle_timeout, metrics: _ } = server;
+    let TcpServer { stat_prefix, clusters, authorization, access_log, idle_timeout, max_duration, metrics: _ } = server;
     let mut filters = Vec::with_capacity(authorization.len() + 1);
     for (index, layer) in authorization.iter().enumerate() {
         let rbac = authorization::for_tcp(out, &format!("{path}.authorization[{index}]"), layer)?;
@@ -226,6 +226,7 @@ pub(super) fn tcp(out: Out<'_>, path: &str, server: &TcpServer) -> Result<Vec<Fi
         &TcpProxy {
             stat_prefix: stat_prefix.clone(),
             idle_timeout: Some(wire::duration(*idle_timeout)),
+            max_downstream_connection_duration: (!max_duration.is_zero()).then(|| wire::duration(*max_duration)),
             access_log: access_log.iter().map(|log| logger(out, path, log)).collect::<Result<_, _>>()?,
             cluster_specifier: Some(specifier),
             ..TcpProxy::default()

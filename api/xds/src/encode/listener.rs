@@ -11,7 +11,8 @@ use envoy_types::pb::{
             listener::v3::{self as pb, ApiListener, FilterChainMatch, ListenerFilter, listener_filter},
         },
         extensions::filters::listener::{
-            http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, tls_inspector::v3::TlsInspector,
+            http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, proxy_protocol::v3::ProxyProtocol,
+            tls_inspector::v3::TlsInspector,
         },
     },
     google::protobuf,
@@ -43,11 +44,14 @@ pub(super) fn listener(out: Out<'_>, listener: &Listener) -> Result<pb::Listener
     if filter_chains.is_empty() && default_filter_chain.is_none() {
         return out.bad("chains", "none that the reader knows");
     }
-    let Detect { tls, http, timeout } = *detect;
+    let Detect { tls, http, proxy_header, timeout } = *detect;
     let captured = *use_original_destination || (*bind && *direction == Direction::Inbound);
     let mut listener_filters = Vec::new();
     if captured {
         listener_filters.push(listener_filter(names::FILTER_ORIGINAL_DST, &OriginalDst {}));
+    }
+    if proxy_header {
+        listener_filters.push(listener_filter(names::FILTER_PROXY_HEADER, &ProxyProtocol::default()));
     }
     if tls {
         listener_filters.push(listener_filter(names::FILTER_TLS_INSPECTOR, &TlsInspector::default()));

@@ -64,6 +64,7 @@ fn cluster(name: &str, discovery: Discovery) -> Cluster {
         http: UpstreamHttp::default(),
         bind_source: None,
         keepalive: None,
+        proxy_header: None,
         service: None,
         origin: None,
     }
@@ -355,6 +356,7 @@ fn tcp(clusters: Vec<WeightedCluster>) -> Network {
         authorization: Vec::new(),
         access_log: log(None, true),
         idle_timeout: Duration::from_secs(3600),
+        max_duration: Duration::from_secs(7200),
         metrics: true,
     }))
 }
@@ -376,7 +378,7 @@ fn server_tls(certificate: CertificateRef, mesh: bool) -> ServerTls {
 }
 
 fn detect(tls: bool, http: bool) -> Detect {
-    Detect { tls, http, timeout: Duration::ZERO }
+    Detect { tls, http, ..Detect::default() }
 }
 
 fn listener(name: &str, address: &str, direction: Direction, chains: Vec<FilterChain>) -> Listener {

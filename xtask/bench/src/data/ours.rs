@@ -57,6 +57,7 @@ fn spec(serving: bool, log: &str) -> Result<Spec> {
         workload: format!("{account}-v1"),
         on_demand_hosts: false,
         ours: true,
+        proxy_header: false,
         proxyless: false,
     };
     Ok(mesh::spec(&mesh, &node))

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use envoy_types::pb::envoy::{
     config::rbac::v3::{self as rbac, Permission, Principal, permission, principal},
     extensions::{
-        filters::{http::rbac::v3::Rbac, network::rbac::v3::Rbac as NetworkRbac},
+        filters::{
+            http::rbac::v3::Rbac, listener::proxy_protocol::v3::ProxyProtocol, network::rbac::v3::Rbac as NetworkRbac,
+        },
         path::r#match::uri_template::v3::UriTemplateMatchConfig,
         transport_sockets::tls::v3::{
             self as tls, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
@@ -236,10 +238,18 @@ fn what_would_take_other_connections_is_refused() {
         listener.filter_chains[0].filter_chain_match = matches(&|matches| matches.source_type = 1);
     });
     check("use_proxy_proto", &|listener| listener.filter_chains[0].use_proxy_proto = truth(true));
-    check("listener_filters[proxy]", &|listener| {
-        let config = opaque("envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol");
+    check("allow_requests_without_proxy_protocol", &|listener| {
+        let filter = ProxyProtocol { allow_requests_without_proxy_protocol: true, ..Default::default() };
         listener.listener_filters = vec![listener::ListenerFilter {
             name: "proxy".to_owned(),
+            config_type: Some(listener::listener_filter::ConfigType::TypedConfig(any(&filter))),
+            ..Default::default()
+        }];
+    });
+    check("listener_filters[dynamic]", &|listener| {
+        let config = opaque("envoy.extensions.filters.listener.dynamic_modules.v3.DynamicModuleListenerFilter");
+        listener.listener_filters = vec![listener::ListenerFilter {
+            name: "dynamic".to_owned(),
             config_type: Some(listener::listener_filter::ConfigType::TypedConfig(config)),
             ..Default::default()
         }];
