@@ -4,7 +4,7 @@
 //! Never here: formatting. Started by `main`; fed by the workers.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{File, OpenOptions},
     io::{self, Write},
     sync::{
@@ -84,6 +84,8 @@ impl Target {
 
 fn write_all(batches: &Receiver<Batch>, stats: &ProxyStats) {
     let mut targets: HashMap<Arc<str>, Target> = HashMap::new();
+    // What cannot be written is told once, and once more when it can be.
+    let mut failing: HashSet<Arc<str>> = HashSet::new();
     while let Ok(batch) = batches.recv() {
         let written = match targets.get_mut(&batch.path) {
             Some(target) => target.write(&batch.text),
@@ -93,10 +95,20 @@ fn write_all(batches: &Receiver<Batch>, stats: &ProxyStats) {
                 written
             }),
         };
-        if let Err(error) = written {
-            stats.log_lines_dropped.add(batch.lines);
-            targets.remove(&batch.path);
-            tracing::warn!(path = %batch.path, %error, "access log lines were lost");
+        match written {
+            Ok(()) if failing.is_empty() => {}
+            Ok(()) => {
+                if failing.remove(&batch.path) {
+                    tracing::info!(path = %batch.path, "access log is written again");
+                }
+            }
+            Err(error) => {
+                stats.log_lines_dropped.add(batch.lines);
+                targets.remove(&batch.path);
+                if failing.insert(Arc::clone(&batch.path)) {
+                    tracing::warn!(path = %batch.path, %error, "access log lines are lost");
+                }
+            }
         }
     }
 }
