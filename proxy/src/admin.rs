@@ -1,111 +1,224 @@
 //! The admin pages on 15000, in Envoy's shapes, as `istioctl` and people read them.
 //!
-//! Answers only on loopback. Private keys are shown to nobody.
-//! Never here: changing what is served. Served on the control thread by `run`.
+//! Answers only on loopback; what changes something takes POST only. Private keys are shown to nobody.
+//! Never here: what is served. Served on the control thread by `run`.
 
+pub(crate) mod config;
 pub(crate) mod dump;
+pub(crate) mod logging;
+pub(crate) mod memory;
 pub(crate) mod stats;
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use api_rt::{
-    admin::{self, Admin, Ask},
+    admin::{self, Admin, Ask, Reply},
     log::Log,
     ready::Readiness,
 };
-use http::StatusCode;
-use serde_json::json;
-use tokio_util::sync::CancellationToken;
+use http::{Method, StatusCode};
+use regex::Regex;
+use serde_json::{Value, json};
 
 use crate::{
     env::NodeConfig,
-    pod::{guarded, own_metrics},
+    pod::{Ends, guarded, own_metrics},
     worker::{Phase, Shared},
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-fn wants_json(ask: &Ask) -> bool {
-    ask.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "format=json"))
-}
+/// The pages: path, whether only POST is taken, and what it is for.
+const PAGES: [(&str, bool, &str); 20] = [
+    ("/certs", false, "certificates of this process"),
+    ("/clusters", false, "upstream clusters; format=json"),
+    ("/config_dump", false, "what is served; include_eds, resource=LIST, name_regex=REGEX"),
+    ("/drain_listeners", true, "takes no new connections; with graceful, only tells peers to go elsewhere"),
+    ("/healthcheck/fail", true, "makes readiness fail and peers go elsewhere"),
+    ("/healthcheck/ok", true, "takes that back"),
+    ("/help", false, "this page"),
+    ("/listeners", false, "listeners and their addresses; format=json"),
+    ("/logging", false, "levels of the log; POST changes them: level=LEVEL, NAME=LEVEL, paths=NAME:LEVEL,..."),
+    ("/memory", false, "memory of the process"),
+    ("/metrics", false, "metrics in Prometheus' format"),
+    ("/quitquitquit", true, "ends the process gently"),
+    ("/ready", false, "LIVE, or what is waited for"),
+    ("/healthz/ready", false, "the same"),
+    ("/reset_counters", true, "sets all counters to nought"),
+    ("/server_info", false, "version, state, uptime and node"),
+    ("/spec", false, "what is served, as meshctl reads it"),
+    ("/stats", false, "all counters; format=json|prometheus, filter=REGEX, usedonly"),
+    ("/stats/prometheus", false, "metrics in Prometheus' format"),
+    ("/version", false, "version"),
+];
 
 fn parameter<'a>(ask: &'a Ask, name: &str) -> Option<&'a str> {
     ask.uri().query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
+/// Whether a word stands in the query, with or without a value.
+fn says(ask: &Ask, name: &str) -> bool {
+    let query = ask.uri().query().unwrap_or_default();
+    query.split('&').any(|pair| pair.split_once('=').map_or(pair, |(key, _)| key) == name)
+}
+
+fn wants_json(ask: &Ask) -> bool {
+    parameter(ask, "format") == Some("json")
+}
+
+/// A pattern of the query, or what is wrong with it.
+fn regex(ask: &Ask, name: &str) -> Result<Option<Regex>, String> {
+    parameter(ask, name).map(Regex::new).transpose().map_err(|error| format!("{name}: {error}\n"))
+}
+
+fn json_page(value: &Value) -> Reply {
+    admin::json(StatusCode::OK, value)
+}
+
+fn text_page(page: impl Into<String>) -> Reply {
+    admin::text(StatusCode::OK, page)
+}
+
+/// The state in Envoy's words.
+fn state(shared: &Shared, readiness: &Readiness) -> &'static str {
+    match (*shared.phase.borrow(), readiness.is_ready()) {
+        (Phase::Serving, true) => "LIVE",
+        (Phase::Serving, false) => "INITIALIZING",
+        (Phase::Draining | Phase::Closing, _) => "DRAINING",
+    }
+}
+
+/// `/ready`: Envoy's word first, then what is waited for.
+pub(crate) fn readiness(shared: &Shared, readiness: &Readiness) -> Reply {
+    let waiting = readiness.waiting_for();
+    let word = state(shared, readiness);
+    if waiting.is_empty() {
+        return text_page(format!("{word}\n"));
+    }
+    admin::text(StatusCode::SERVICE_UNAVAILABLE, format!("{word}\nnot ready: {}\n", waiting.join("; ")))
+}
+
+fn stats_page(shared: &Shared, ask: &Ask) -> Reply {
+    let names = match regex(ask, "filter") {
+        Ok(names) => names,
+        Err(wrong) => return admin::text(StatusCode::BAD_REQUEST, wrong),
+    };
+    let wanted = stats::Wanted { names, used_only: says(ask, "usedonly") };
+    match parameter(ask, "format") {
+        None | Some("text") => text_page(stats::text(shared, &wanted)),
+        Some("json") => json_page(&stats::json(shared, &wanted)),
+        Some("prometheus") => text_page(own_metrics(shared)),
+        Some(_) => admin::text(StatusCode::BAD_REQUEST, "usage: /stats?format=json|prometheus|text\n"),
+    }
+}
+
+fn config_page(shared: &Shared, bootstrap: &Value, ask: &Ask) -> Reply {
+    let names = match regex(ask, "name_regex") {
+        Ok(names) => names,
+        Err(wrong) => return admin::text(StatusCode::BAD_REQUEST, wrong),
+    };
+    let resource = parameter(ask, "resource").map(str::to_owned);
+    let wanted = config::Wanted { endpoints: says(ask, "include_eds"), resource, names };
+    match config::dump(&shared.tables.load(), &shared.identity, bootstrap, &wanted) {
+        Ok(dump) => json_page(&dump),
+        Err(error) => admin::text(StatusCode::NOT_FOUND, format!("{error}\n")),
+    }
+}
+
+fn logging_page(log: &Log, ask: &Ask) -> Reply {
+    if ask.method() != Method::POST && ask.method() != Method::PUT && ask.uri().query().is_some() {
+        return admin::text(StatusCode::METHOD_NOT_ALLOWED, "levels are changed by POST only\n");
+    }
+    let body = String::from_utf8_lossy(ask.body());
+    let asked = match (ask.uri().query(), body.trim()) {
+        (Some(query), _) => logging::changed(&log.levels(), query),
+        (None, "") => return text_page(logging::page(&log.levels())),
+        (None, body) => Ok(body.to_owned()),
+    };
+    match asked.and_then(|levels| log.set(&levels).map_err(|error| format!("{error}\n"))) {
+        Ok(()) => text_page(logging::page(&log.levels())),
+        Err(error) => admin::text(StatusCode::BAD_REQUEST, error),
+    }
+}
+
+fn help() -> String {
+    let mut out = "admin commands are:\n".to_owned();
+    for (path, post, text) in PAGES {
+        let post = if post { " (POST)" } else { "" };
+        out.push_str(&format!("  {path}{post}: {text}\n"));
+    }
+    out
+}
+
 /// The pages of 15000.
 pub(crate) fn pages(
-    ready: &Readiness,
+    readiness: &Readiness,
     shared: &Arc<Shared>,
     node: &NodeConfig,
-    id: String,
+    id: &str,
     log: Log,
-    stop: &CancellationToken,
+    ends: &Ends,
 ) -> Admin {
-    let quit = stop.clone();
-    let [prom, stats, clusters, listeners, dump, spec, certs, info, drain] =
-        std::array::from_fn(|_| Arc::clone(shared));
-    let state = ready.clone();
-    let node = node.clone();
-    let about = move |shared: &Shared| {
-        let state = match (*shared.phase.borrow(), state.is_ready()) {
-            (Phase::Serving, true) => "LIVE",
-            (Phase::Serving, false) => "INITIALIZING",
-            (Phase::Draining | Phase::Closing, _) => "DRAINING",
-        };
+    let about =
+        json!({ "id": id, "cluster": format!("{}.{}", node.workload, node.namespace), "metadata": node.metadata });
+    let bootstrap = json!({ "node": about });
+    let state_of = readiness.clone();
+    let server_info = move |shared: &Shared| {
         let uptime = format!("{}s", shared.epoch.elapsed().as_secs());
         json!({
             "version": format!("{VERSION}/ferromesh"),
-            "state": state,
+            "state": state(shared, &state_of),
             "hot_restart_version": "disabled",
             "uptime_current_epoch": uptime,
             "uptime_all_epochs": uptime,
-            "node": { "id": id, "cluster": format!("{}.{}", node.workload, node.namespace), "metadata": node.metadata },
+            "node": about,
         })
     };
-    let ok = |value: &serde_json::Value| std::future::ready(admin::json(StatusCode::OK, value));
-    let plain = |page: String| std::future::ready(admin::text(StatusCode::OK, page));
-    Admin::new("proxy", VERSION, ready)
-        .logging(log)
+    let [prom, numbers, clusters, listeners, dump, spec, certs, info, reset, live] =
+        std::array::from_fn(|_| Arc::clone(shared));
+    let (live_of, health_of) = (readiness.clone(), readiness.clone());
+    let health = Arc::clone(&live);
+    let [drain, fail, pass] = std::array::from_fn(|_| Arc::clone(&ends.ending));
+    let quit = ends.stop.clone();
+    Admin::new("proxy", VERSION, readiness)
         .metrics(move || own_metrics(&prom))
-        .route("/stats", move |ask| {
-            let page = if parameter(&ask, "format") == Some("prometheus") {
-                Ok(own_metrics(&stats))
-            } else {
-                stats::text(&stats, parameter(&ask, "filter"))
-            };
-            std::future::ready(match page {
-                Ok(page) => admin::text(StatusCode::OK, page),
-                Err(error) => admin::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-            })
-        })
+        .route("/ready", move |_| ready(self::readiness(&live, &live_of)))
+        .route("/healthz/ready", move |_| ready(self::readiness(&health, &health_of)))
+        .route("/logging", move |ask| ready(logging_page(&log, &ask)))
+        .route("/stats", move |ask| ready(stats_page(&numbers, &ask)))
         .route("/clusters", move |ask| {
             let tables = clusters.tables.load_full();
-            std::future::ready(if wants_json(&ask) {
-                admin::json(StatusCode::OK, &dump::cluster_statuses(&tables))
+            ready(if wants_json(&ask) {
+                json_page(&dump::cluster_statuses(&tables))
             } else {
-                admin::text(StatusCode::OK, dump::clusters_text(&tables))
+                text_page(dump::clusters_text(&tables))
             })
         })
         .route("/listeners", move |ask| {
             let tables = listeners.tables.load_full();
-            std::future::ready(if wants_json(&ask) {
-                admin::json(StatusCode::OK, &dump::listener_statuses(&tables))
+            ready(if wants_json(&ask) {
+                json_page(&dump::listener_statuses(&tables))
             } else {
-                admin::text(StatusCode::OK, dump::listeners_text(&tables))
+                text_page(dump::listeners_text(&tables))
             })
         })
-        .route("/config_dump", move |_| ok(&dump::config(&dump.tables.load(), &dump.identity)))
-        .route("/spec", move |_| ok(&dump::spec(&spec.tables.load())))
-        .route("/certs", move |_| ok(&dump::certificates(&certs.identity, certs.clock.now())))
-        .route("/server_info", move |_| ok(&about(&info)))
-        .route("/help", move |_| {
-            plain("/certs /clusters /config_dump /drain_listeners /listeners /logging /quitquitquit /ready /server_info /spec /stats /stats/prometheus\n".to_owned())
+        .route("/config_dump", move |ask| ready(config_page(&dump, &bootstrap, &ask)))
+        .route("/spec", move |_| ready(json_page(&dump::spec(&spec.tables.load()))))
+        .route("/certs", move |_| ready(json_page(&dump::certificates(&certs.identity, certs.clock.now()))))
+        .route("/server_info", move |_| ready(json_page(&server_info(&info))))
+        .route("/memory", move |_| {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            ready(json_page(&memory::page(&status)))
         })
+        .route("/help", move |_| ready(text_page(help())))
+        .route("/", move |_| ready(text_page(help())))
+        .route("/reset_counters", move |ask| ready(guarded(&ask, || stats::reset(&reset))))
+        .route("/healthcheck/fail", move |ask| ready(guarded(&ask, || fail.fail())))
+        .route("/healthcheck/ok", move |ask| ready(guarded(&ask, || pass.pass())))
         .route("/drain_listeners", move |ask| {
-            std::future::ready(guarded(&ask, || {
-                drain.phase.send_if_modified(|phase| std::mem::replace(phase, (*phase).max(Phase::Draining)) < Phase::Draining);
-            }))
+            // Envoy's: gracefully it goes on to accept, else it stops at once.
+            let gracefully = says(&ask, "graceful");
+            ready(guarded(&ask, || if gracefully { drain.drain() } else { drain.close() }))
         })
-        .route("/quitquitquit", move |ask| std::future::ready(guarded(&ask, || quit.cancel())))
+        .route("/quitquitquit", move |ask| ready(guarded(&ask, || quit.cancel())))
 }

@@ -8,6 +8,7 @@ mod admin;
 mod agent;
 mod capture;
 mod control;
+mod ending;
 mod env;
 mod http;
 mod identity;

@@ -200,6 +200,20 @@ impl Metrics {
         text
     }
 
+    /// Sets every counter back to nought; histograms stay, as Envoy's do.
+    pub(crate) fn reset(&self) {
+        for series in self.requests.lock().values() {
+            series.total.store(0, Relaxed);
+        }
+        for series in self.connections.lock().values() {
+            let Connections { labels: _, opened, closed, sent, received } = &**series;
+            for counter in [opened, closed, sent, received] {
+                counter.store(0, Relaxed);
+            }
+        }
+        self.overflow.store(0, Relaxed);
+    }
+
     /// Prints all series in Prometheus' text format.
     pub(crate) fn print(&self, out: &mut String) {
         let requests = self.requests.sorted(|series| &series.labels);

@@ -20,9 +20,19 @@ use http::{Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ending::Ending,
     env::probers::{AppMetrics, Prober},
-    worker::{Phase, Shared},
+    worker::Shared,
 };
+
+/// What the pages can do to the process.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends {
+    /// Ends it.
+    pub(crate) stop: CancellationToken,
+    /// Leads it towards its end.
+    pub(crate) ending: Arc<Ending>,
+}
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Prometheus' text format.
@@ -73,10 +83,10 @@ pub(crate) fn status(
     probers: BTreeMap<String, Prober>,
     apps: Vec<AppMetrics>,
     address: IpAddr,
-    stop: &CancellationToken,
+    ends: &Ends,
 ) -> Admin {
-    let (merged, draining) = (Arc::clone(shared), Arc::clone(shared));
-    let quit = stop.clone();
+    let merged = Arc::clone(shared);
+    let (quit, draining) = (ends.stop.clone(), Arc::clone(&ends.ending));
     let apps: Arc<[AppMetrics]> = apps.into();
     let merge = move |_: Ask| {
         let (shared, apps) = (Arc::clone(&merged), Arc::clone(&apps));
@@ -89,17 +99,7 @@ pub(crate) fn status(
         .route("/stats/prometheus", merge.clone())
         .route("/metrics", merge)
         .route("/quitquitquit", move |ask| std::future::ready(guarded(&ask, || quit.cancel())))
-        .route("/drain", move |ask| {
-            std::future::ready(guarded(&ask, || {
-                draining.phase.send_if_modified(|phase| {
-                    let begins = *phase == Phase::Serving;
-                    if begins {
-                        *phase = Phase::Draining;
-                    }
-                    begins
-                });
-            }))
-        });
+        .route("/drain", move |ask| std::future::ready(guarded(&ask, || draining.drain())));
     for (path, prober) in probers {
         let prober = Arc::new(prober);
         pages = pages.route(&path, move |ask: Ask| {

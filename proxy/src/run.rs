@@ -29,7 +29,8 @@ use crate::{
     access::writer::Writer,
     admin,
     control::Control,
-    env::{Config, Drain, NodeConfig, Source, flags::ProxyFlags},
+    ending::Ending,
+    env::{Config, NodeConfig, Source, flags::ProxyFlags},
     identity,
     listen::{self, Opened, Sockets},
     metrics::{Metrics, proxy::ProxyStats},
@@ -43,8 +44,6 @@ use crate::{
 
 /// Pause between looks at ejections.
 const SWEEP: Duration = Duration::from_millis(250);
-/// Pause between looks at whether the last connection has ended.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// The address that this machine uses to reach others, as far as it can be told without asking anyone.
 pub(crate) fn machine_address() -> Option<IpAddr> {
@@ -133,7 +132,9 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(keeping);
     tasks.spawn(resolving);
-    serve_pages(&config, &ready, &shared, &node.id, log, &stop, &done, &mut tasks).await?;
+    let ending = Arc::new(Ending::new(shared.phase.clone(), ready.clone()));
+    let ends = pod::Ends { stop: stop.clone(), ending: Arc::clone(&ending) };
+    serve_pages(&config, &ready, &shared, &node.id, log, &ends, &done, &mut tasks).await?;
     match config.source.clone() {
         Source::File(path) => {
             let done = done.clone();
@@ -168,7 +169,8 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
             anyhow::ensure!(stop.is_cancelled(), "a task of the proxy ended early");
         }
     }
-    end(&shared, config.drain, workers).await;
+    let connections = || shared.stats.downstream_connections.get();
+    ending.run(config.drain, connections, || workers.iter().all(JoinHandle::is_finished)).await;
     done.cancel();
     while tasks.join_next().await.is_some() {}
     tracing::info!("ended");
@@ -221,7 +223,7 @@ async fn serve_pages(
     shared: &Arc<Shared>,
     id: &str,
     log: log::Log,
-    stop: &CancellationToken,
+    ends: &pod::Ends,
     done: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
@@ -229,9 +231,9 @@ async fn serve_pages(
     let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let ports = config.ports;
     let status =
-        pod::status(ready, shared, config.probers.clone(), config.app_metrics.clone(), config.node.address, stop);
+        pod::status(ready, shared, config.probers.clone(), config.app_metrics.clone(), config.node.address, ends);
     let pages: [(SocketAddr, Admin); 4] = [
-        (loopback(ports.admin), admin::pages(ready, shared, &config.node, id.to_owned(), log, stop)),
+        (loopback(ports.admin), admin::pages(ready, shared, &config.node, id, log, ends)),
         (everywhere(ports.status), status),
         (everywhere(ports.ready), pod::readiness(ready)),
         (everywhere(ports.metrics), pod::metrics(ready, shared)),
@@ -241,32 +243,4 @@ async fn serve_pages(
         tasks.spawn(pages.serve(listener, done.clone()));
     }
     Ok(())
-}
-
-/// Ends gently: serve on while peers go elsewhere, then take nothing new, then wait for what is under way.
-async fn end(shared: &Shared, drain: Drain, workers: Vec<JoinHandle<()>>) {
-    tracing::info!("draining");
-    shared.phase.send_replace(Phase::Draining);
-    if drain.on_zero_connections {
-        tokio::time::sleep(drain.minimum).await;
-        let quiet = async {
-            while shared.stats.downstream_connections.get() > 0 {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        if tokio::time::timeout(drain.connections, quiet).await.is_err() {
-            tracing::warn!("connections are left at the limit of draining");
-        }
-    } else {
-        tokio::time::sleep(drain.termination).await;
-    }
-    shared.phase.send_replace(Phase::Closing);
-    let all = async {
-        while !workers.iter().all(JoinHandle::is_finished) {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    if tokio::time::timeout(drain.connections, all).await.is_err() {
-        tracing::warn!(connections = shared.stats.downstream_connections.get(), "ending with connections open");
-    }
 }

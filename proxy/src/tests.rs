@@ -10,7 +10,9 @@ mod exchange;
 pub(crate) mod h2;
 mod http1;
 mod http1_upstream;
+mod life;
 mod mesh;
+mod pages;
 mod spec;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};

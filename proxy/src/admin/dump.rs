@@ -15,18 +15,18 @@ use crate::{
     upstream::live::Place,
 };
 
-fn socket_address(address: SocketAddr) -> Value {
+pub(super) fn socket_address(address: SocketAddr) -> Value {
     json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
 }
 
-fn place(at: &Place) -> Value {
+pub(super) fn place(at: &Place) -> Value {
     match at {
         Place::Socket(address) => socket_address(*address),
         Place::Unix(path) => json!({ "pipe": { "path": path } }),
     }
 }
 
-fn health(member: &Member) -> &'static str {
+pub(super) fn health(member: &Member) -> &'static str {
     match member.health {
         Health::Healthy => "HEALTHY",
         Health::Unhealthy => "UNHEALTHY",
@@ -125,7 +125,7 @@ fn metadata(origin: Option<&Origin>) -> Value {
     json!({ "filter_metadata": { "istio": { "config": config } } })
 }
 
-fn cluster(cluster: &Cluster) -> Value {
+pub(super) fn cluster(cluster: &Cluster) -> Value {
     let spec = &cluster.spec;
     let kind = match &spec.discovery {
         Discovery::Eds => "EDS",
@@ -146,7 +146,7 @@ fn cluster(cluster: &Cluster) -> Value {
     })
 }
 
-fn route_config(table: &RouteTable) -> Value {
+pub(super) fn route_config(table: &RouteTable) -> Value {
     let routes = |host: &api::spec::VirtualHost| -> Vec<Value> {
         host.routes
             .iter()
@@ -283,7 +283,7 @@ fn chain(chain: &FilterChain) -> Value {
     shown
 }
 
-fn listener(spec: &Listener) -> Value {
+pub(super) fn listener(spec: &Listener) -> Value {
     let mut shown = json!({
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": spec.name,
@@ -303,60 +303,8 @@ fn listener(spec: &Listener) -> Value {
     json!({ "name": spec.name, "active_state": { "version_info": "", "listener": shown } })
 }
 
-fn time(at: SystemTime) -> String {
+pub(super) fn time(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
-}
-
-/// `/config_dump`.
-pub(crate) fn config(tables: &Tables, identity: &Identity) -> Value {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    let version = tables.version.to_string();
-    let listeners: Vec<Value> = tables.table.listeners().map(|l| listener(&l.spec)).collect();
-    let routes: Vec<Value> = tables
-        .table
-        .all_routes()
-        .map(|routes| json!({ "version_info": version, "route_config": route_config(&routes.spec) }))
-        .collect();
-    let mut secrets = Vec::new();
-    if let Some(own) = identity.certificate().get() {
-        secrets.push(json!({
-            "name": "default",
-            "version_info": own.serial(),
-            "last_updated": time(own.not_before()),
-            "secret": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-                "name": "default",
-                "tls_certificate": {
-                    "certificate_chain": { "inline_bytes": STANDARD.encode(own.chain_pem()) },
-                    "private_key": { "inline_bytes": STANDARD.encode("[redacted]") },
-                },
-            },
-        }));
-    }
-    if let Some(roots) = identity.roots().get() {
-        secrets.push(json!({
-            "name": "ROOTCA",
-            "secret": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-                "name": "ROOTCA",
-                "validation_context": { "trusted_ca": { "inline_bytes": STANDARD.encode(roots.pem()) } },
-            },
-        }));
-    }
-    json!({ "configs": [
-        {
-            "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
-            "version_info": version,
-            "dynamic_active_clusters": tables.clusters().map(|c| cluster(c)).collect::<Vec<_>>(),
-        },
-        {
-            "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
-            "version_info": version,
-            "dynamic_listeners": listeners,
-        },
-        { "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump", "dynamic_route_configs": routes },
-        { "@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump", "dynamic_active_secrets": secrets },
-    ] })
 }
 
 /// `/spec`: everything but secrets, in our own form, as `meshctl` reads it.

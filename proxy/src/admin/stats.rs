@@ -2,31 +2,64 @@
 //!
 //! Never here: request metrics (`metrics`). Called by `admin` and `pod`.
 
-use crate::{table::Tables, worker::Shared};
+use std::sync::atomic::Ordering::Relaxed;
 
-/// All counters, one a line; `filter`: a regex that names must match.
-///
-/// # Errors
-/// The filter is no regex.
-pub(crate) fn text(shared: &Shared, filter: Option<&str>) -> Result<String, regex::Error> {
-    let filter = filter.map(regex::Regex::new).transpose()?;
+use regex::Regex;
+use serde_json::{Value, json};
+
+use crate::{
+    table::Tables,
+    worker::{Phase, Shared},
+};
+
+/// Which numbers are asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Only those whose names match.
+    pub(crate) names: Option<Regex>,
+    /// Only those that are not nought.
+    pub(crate) used_only: bool,
+}
+
+/// All numbers by name.
+fn all(shared: &Shared, wanted: &Wanted) -> Vec<(String, u64)> {
     let mut lines: Vec<(String, u64)> = Vec::new();
     shared.stats.each(|name, value| lines.push((name.to_owned(), value)));
     for cluster in shared.tables.load().clusters() {
         cluster.live.stats.each(|name, value| lines.push((format!("cluster.{}.{name}", cluster.name), value)));
     }
-    lines.push((
-        "metrics.series_overflow".to_owned(),
-        shared.metrics.overflow.load(std::sync::atomic::Ordering::Relaxed),
-    ));
+    let serving = *shared.phase.borrow() == Phase::Serving && shared.stats.listeners.get() > 0;
+    lines.push(("listener_manager.workers_started".to_owned(), u64::from(shared.stats.table_version.get() > 0)));
+    lines.push(("metrics.series_overflow".to_owned(), shared.metrics.overflow.load(Relaxed)));
+    lines.push(("server.live".to_owned(), u64::from(serving)));
+    lines.push(("server.total_connections".to_owned(), shared.stats.downstream_connections.get()));
+    lines.push(("server.uptime".to_owned(), shared.epoch.elapsed().as_secs()));
+    lines.retain(|(name, value)| {
+        (!wanted.used_only || *value != 0) && wanted.names.as_ref().is_none_or(|names| names.is_match(name))
+    });
     lines.sort();
-    let mut out = String::new();
-    for (name, value) in lines {
-        if filter.as_ref().is_none_or(|filter| filter.is_match(&name)) {
-            out.push_str(&format!("{name}: {value}\n"));
-        }
+    lines
+}
+
+/// One a line.
+pub(crate) fn text(shared: &Shared, wanted: &Wanted) -> String {
+    all(shared, wanted).into_iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+}
+
+/// As Envoy's JSON.
+pub(crate) fn json(shared: &Shared, wanted: &Wanted) -> Value {
+    let stats: Vec<Value> =
+        all(shared, wanted).into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    json!({ "stats": stats })
+}
+
+/// Sets every counter back to nought; what is under way keeps its gauges.
+pub(crate) fn reset(shared: &Shared) {
+    shared.stats.reset();
+    for cluster in shared.tables.load().clusters() {
+        cluster.live.stats.reset();
     }
-    Ok(out)
+    shared.metrics.reset();
 }
 
 /// The clusters' counters in Prometheus' format; those that have never been used are left out.

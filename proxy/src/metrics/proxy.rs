@@ -40,6 +40,10 @@ impl Counter {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
+
+    fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
 }
 
 /// HTTP/2 connections that were ended, by what the peer did too much of.
@@ -130,6 +134,34 @@ impl ProxyStats {
         self.http2_excess.each(&mut put);
     }
 
+    /// Sets every counter back to nought.
+    pub(crate) fn reset(&self) {
+        let Self {
+            downstream_connections: _,
+            downstream_connections_total,
+            downstream_requests: _,
+            downstream_requests_total,
+            handshakes_failed,
+            xds_connected: _,
+            xds_updates,
+            xds_rejected,
+            table_version: _,
+            log_lines_dropped,
+            listeners: _,
+            clusters: _,
+        } = self;
+        for counter in [
+            downstream_connections_total,
+            downstream_requests_total,
+            handshakes_failed,
+            xds_updates,
+            xds_rejected,
+            log_lines_dropped,
+        ] {
+            counter.reset();
+        }
+    }
+
     pub(crate) fn print(&self, out: &mut String) {
         self.each(|name, value| {
             let name = name.replace('.', "_");
@@ -139,6 +171,35 @@ impl ProxyStats {
 }
 
 impl ClusterStats {
+    /// Sets every counter back to nought.
+    pub(crate) fn reset(&self) {
+        let Self {
+            connections: _,
+            connections_total,
+            connect_failed,
+            requests: _,
+            requests_total,
+            pending: _,
+            overflow,
+            retries,
+            retrying: _,
+            retries_overflow,
+            timeouts,
+            ejections,
+        } = self;
+        let counters = [
+            connections_total,
+            connect_failed,
+            requests_total,
+            overflow,
+            retries,
+            retries_overflow,
+            timeouts,
+            ejections,
+        ];
+        counters.into_iter().for_each(Counter::reset);
+    }
+
     /// Names and values, as Envoy's `/stats` has them below `cluster.NAME.`.
     pub(crate) fn each(&self, mut put: impl FnMut(&str, u64)) {
         put("upstream_cx_active", self.connections.get());
