@@ -138,6 +138,8 @@ pub(crate) const LISTEN_BACKLOG: i32 = 4096;
 pub(crate) const TCP_READ_BYTES: [usize; 3] = [1024, 16 * 1024, 256 * 1024];
 /// Buffer of each direction of an upgraded connection.
 pub(crate) const TCP_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that a way copies before its next large read goes by a pipe: short connections are spared the trouble.
+pub(crate) const TCP_PIPE_AFTER_BYTES: usize = 512 * 1024;
 /// Asked-for size of a pipe between two sockets; less where the system allows less.
 pub(crate) const TCP_PIPE_BYTES: usize = 1024 * 1024;
 /// Pipes of a worker; over: bytes are copied.

@@ -86,3 +86,45 @@ impl Drop for Pipe {
 }
 
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (far, near) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (far.unwrap(), near.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_and_the_end_is_told() {
+        let ((mut from, near), (mut to, far)) = (pair().await, pair().await);
+        let pipes = Pipes::default();
+        let mut pipe = pipes.open().unwrap();
+        from.write_all(b"hello").await.unwrap();
+        assert_eq!(poll_fn(|cx| pipe.fill(cx, &near)).await.unwrap(), 5);
+        poll_fn(|cx| pipe.drain(cx, &far)).await.unwrap();
+        let mut got = [0; 5];
+        to.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"hello");
+        from.shutdown().await.unwrap();
+        assert_eq!(poll_fn(|cx| pipe.fill(cx, &near)).await.unwrap(), 0);
+    }
+
+    #[test]
+    fn a_worker_has_no_more_pipes_than_its_limit() {
+        let pipes = Pipes::default();
+        let mut open: Vec<Pipe> = std::iter::from_fn(|| pipes.open()).take(TCP_PIPES_MAX + 1).collect();
+        assert_eq!(open.len(), TCP_PIPES_MAX);
+        open.pop();
+        assert!(pipes.open().is_some());
+    }
+}

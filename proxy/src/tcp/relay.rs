@@ -18,7 +18,10 @@ use tokio::{
 };
 
 use super::pipe::{Pipe, Pipes};
-use crate::{io::Io, limits::TCP_READ_BYTES};
+use crate::{
+    io::Io,
+    limits::{TCP_PIPE_AFTER_BYTES, TCP_READ_BYTES},
+};
 
 /// A worker's buffer that all its connections read into, and its pipes.
 #[derive(Debug, Default)]
@@ -60,6 +63,10 @@ struct Way {
     waiting: Vec<u8>,
     /// Bytes of `waiting` that are written already.
     written: usize,
+    /// Bytes that were copied, until they are enough for a pipe.
+    copied: usize,
+    /// The last read was a large one.
+    busy: bool,
     pipe: Option<Pipe>,
     /// Bytes that a stream over TLS may still hold.
     unflushed: bool,
@@ -190,6 +197,8 @@ impl Way {
             return Ok(Poll::Ready(()));
         }
         count(said.len());
+        self.copied = self.copied.saturating_add(said.len());
+        self.busy = said.len() >= TCP_READ_BYTES[1];
         self.unflushed = true;
         let mut rest = said;
         while !rest.is_empty() {
@@ -214,7 +223,7 @@ impl Way {
         if from.socket().is_none() || to.socket().is_none() {
             return false;
         }
-        if self.pipe.is_none() && self.step == TCP_READ_BYTES.len() - 1 {
+        if self.pipe.is_none() && self.busy && self.copied >= TCP_PIPE_AFTER_BYTES {
             self.pipe = room.pipes.open();
         }
         self.pipe.is_some()

@@ -15,7 +15,7 @@ use super::{
     Client, Proxy, local, nobody, proxy,
     spec::{chain, cluster, listener, spec},
 };
-use crate::limits::{TCP_READ_BYTES, TCP_REPORT};
+use crate::limits::{TCP_PIPE_AFTER_BYTES, TCP_REPORT};
 
 fn server() -> TcpServer {
     TcpServer {
@@ -60,7 +60,7 @@ fn pattern(bytes: usize) -> Vec<u8> {
 fn many_bytes_pass_both_ways_unchanged() {
     local(async {
         // Enough for every step of reading, and for a pipe.
-        let bytes = TCP_READ_BYTES[2] * 20 + 17;
+        let bytes = TCP_PIPE_AFTER_BYTES * 10 + 17;
         let upstream = upstream(move |socket| async move {
             let (mut read, mut write) = socket.into_split();
             let sending = tokio::task::spawn_local(async move {
