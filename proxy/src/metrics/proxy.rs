@@ -60,6 +60,10 @@ impl ExcessCounters {
         counter.get()
     }
 
+    fn reset(&self) {
+        self.0.iter().for_each(Counter::reset);
+    }
+
     fn each(&self, mut put: impl FnMut(&str, u64)) {
         for (excess, counter) in Excess::ALL.iter().zip(&self.0) {
             put(&format!("http2.excess.{}", excess.name()), counter.get());
@@ -142,6 +146,13 @@ impl ProxyStats {
             downstream_requests: _,
             downstream_requests_total,
             handshakes_failed,
+            http2_excess,
+            connections_overflow,
+            connections_shed,
+            requests_shed,
+            overload_step: _,
+            memory_used: _,
+            memory_limit: _,
             xds_connected: _,
             xds_updates,
             xds_rejected,
@@ -154,12 +165,16 @@ impl ProxyStats {
             downstream_connections_total,
             downstream_requests_total,
             handshakes_failed,
+            connections_overflow,
+            connections_shed,
+            requests_shed,
             xds_updates,
             xds_rejected,
             log_lines_dropped,
         ] {
             counter.reset();
         }
+        http2_excess.reset();
     }
 
     pub(crate) fn print(&self, out: &mut String) {

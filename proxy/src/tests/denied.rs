@@ -73,6 +73,7 @@ fn a_denied_connection_is_closed_and_its_line_says_so() {
             authorization: vec![Authorization { action: AuthorizationAction::Allow, rules: Vec::new() }],
             access_log: Some(log.clone()),
             idle_timeout: Duration::ZERO,
+            max_duration: Duration::ZERO,
             metrics: true,
         };
         let listener = Listener { detect: Detect::default(), ..listener(chain(Network::Tcp(Box::new(tcp)))) };

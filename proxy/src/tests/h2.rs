@@ -66,6 +66,7 @@ impl Proxy {
         let view = View { chain, extra, current: true, tables: Arc::clone(&tables) };
         let downstream = Downstream {
             remote: address,
+            direct: address,
             local: address,
             server_name: None,
             principal: None,
