@@ -113,7 +113,7 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
                 .run_until_cancelled(wait_for_root(secrets.clone(), &options.trust_domain, clock, &root_gate))
                 .await;
             let Some(root) = waited else { return Ok(()) };
-            (root, Plugged::Secret(secrets), Tokens::Review(client.clone()), Some(client))
+            (root, Plugged::Secret(Box::new(secrets)), Tokens::Review(client.clone()), Some(client))
         }
     };
     root_gate.open();

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Where the user's authority is.
 pub(crate) enum Plugged {
     /// In Secret `cacerts`.
-    Secret(Api<Secret>),
+    Secret(Box<Api<Secret>>),
     /// In files.
     Folder(PathBuf),
 }
