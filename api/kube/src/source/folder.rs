@@ -1,4 +1,4 @@
-//! Reads a folder of YAML files, at any depth, and again when they change.
+//! Reads a folder of YAML files, at any depth; when some change, those are read again.
 //!
 //! A file that cannot be read keeps its last good objects; the problem is told with file and line.
 //! Never here: kinds that the mesh does not read (they are passed over). Run by [`super::Source`]; `meshctl` reads once.
@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -47,10 +48,13 @@ pub enum FolderError {
 /// An object and where it stands.
 pub type Placed = (Place, Stored);
 
+/// Objects by name, each where it stands first.
+type Objects = BTreeMap<ObjectRef, (Place, Arc<Stored>)>;
+
 /// What one file holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Sheet {
-    objects: Vec<(Place, Stored)>,
+    objects: Vec<(Place, Arc<Stored>)>,
     problems: Vec<Problem>,
     /// Its text could not be read at all; the last good objects stay.
     unreadable: bool,
@@ -67,12 +71,36 @@ fn files(path: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> Result<(),
     }
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?.path();
-        let wanted = entry.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json");
-        if entry.is_dir() || wanted {
+        if entry.is_dir() || is_sheet(&entry) {
             files(&entry, depth + 1, found)?;
         }
     }
     Ok(())
+}
+
+/// Whether a file is read, by its name.
+fn is_sheet(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json")
+}
+
+/// What the system told of changes since the folder was read last.
+#[derive(Debug, Default)]
+struct Touched {
+    files: BTreeSet<PathBuf>,
+    /// Told of something else than files: links, folders, or that changes were lost.
+    anything: bool,
+}
+
+impl Touched {
+    fn saw(&mut self, outcome: &notify::Result<notify::Event>) {
+        match outcome {
+            Ok(event) => {
+                self.anything |= event.need_rescan();
+                self.files.extend(event.paths.iter().cloned());
+            }
+            Err(_) => self.anything = true,
+        }
+    }
 }
 
 fn problem(place: Place, object: ObjectRef, severity: Severity, path: &str, text: String) -> Problem {
@@ -108,7 +136,7 @@ fn read_file(file: &Path) -> Sheet {
                         text,
                     ));
                 }
-                sheet.objects.push((place(document.line), stored));
+                sheet.objects.push((place(document.line), Arc::new(stored)));
             }
             Err(ObjectError::UnknownKind { api_version, .. }) if !api_version.contains(".istio.io/") => {}
             Err(error) => {
@@ -139,25 +167,39 @@ fn with_namespace(mut value: Value) -> Value {
 /// The folder cannot be listed.
 pub fn read_folder(path: &Path) -> Result<(Vec<Placed>, Vec<Problem>), FolderError> {
     let mut state = State { path: path.to_owned(), ..State::default() };
-    state.read()?;
+    state.read(&Touched::default())?;
     let (objects, problems) = state.whole();
-    Ok((objects.into_values().collect(), problems))
+    drop(state);
+    Ok((objects.into_values().map(|(place, stored)| (place, Arc::unwrap_or_clone(stored))).collect(), problems))
 }
 
 #[derive(Debug, Default)]
 struct State {
     path: PathBuf,
     sheets: BTreeMap<PathBuf, Sheet>,
-    told: BTreeMap<ObjectRef, Stored>,
+    told: BTreeMap<ObjectRef, Arc<Stored>>,
     complained: Vec<Problem>,
 }
 
 impl State {
-    fn read(&mut self) -> Result<(), FolderError> {
+    /// Whether a path that was touched may lead to files that are read: a link, a folder, or what was one.
+    fn leads_on(&self, path: &Path) -> bool {
+        match path.symlink_metadata() {
+            Ok(is) => !is.is_file(),
+            Err(_) => self.sheets.keys().any(|file| file != path && file.starts_with(path)),
+        }
+    }
+
+    /// Reads files that are new or were touched.
+    fn read(&mut self, touched: &Touched) -> Result<(), FolderError> {
         let mut found = BTreeSet::new();
         files(&self.path, 0, &mut found)?;
         self.sheets.retain(|file, _| found.contains(file));
+        let all = touched.anything || touched.files.iter().any(|path| self.leads_on(path));
         for file in found {
+            if !all && self.sheets.contains_key(&file) && !touched.files.contains(&file) {
+                continue;
+            }
             let mut sheet = read_file(&file);
             if sheet.unreadable
                 && let Some(before) = self.sheets.get(&file)
@@ -170,8 +212,8 @@ impl State {
     }
 
     /// All objects (the first file that has one wins) and all problems.
-    fn whole(&self) -> (BTreeMap<ObjectRef, (Place, Stored)>, Vec<Problem>) {
-        let mut objects: BTreeMap<ObjectRef, (Place, Stored)> = BTreeMap::new();
+    fn whole(&self) -> (Objects, Vec<Problem>) {
+        let mut objects = Objects::new();
         let mut problems = Vec::new();
         for sheet in self.sheets.values() {
             problems.extend(sheet.problems.iter().cloned());
@@ -183,7 +225,7 @@ impl State {
                         problems.push(problem(place.clone(), name, Severity::Warn, "", text));
                     }
                     None => {
-                        objects.insert(name, (place.clone(), stored.clone()));
+                        objects.insert(name, (place.clone(), Arc::clone(stored)));
                     }
                 }
             }
@@ -197,8 +239,8 @@ impl State {
         let mut events: Vec<Event> = Vec::new();
         events.extend(self.told.keys().filter(|name| !objects.contains_key(*name)).cloned().map(Event::Delete));
         for (name, (_, stored)) in &objects {
-            if self.told.get(name) != Some(stored) {
-                events.push(Event::Apply(stored.clone()));
+            if self.told.get(name).is_none_or(|told| !Arc::ptr_eq(told, stored) && told != stored) {
+                events.push(Event::Apply(Stored::clone(stored)));
             }
         }
         let mended =
@@ -214,19 +256,26 @@ impl State {
 
 pub(super) fn watch(path: &Path, events: mpsc::Sender<Event>) -> Result<JoinSet<()>, FolderError> {
     let failed = |source| FolderError::Watch { path: path.to_owned(), source };
+    // as the system names what it tells of
+    let path = &std::path::absolute(path).map_err(|source| FolderError::Read { path: path.to_owned(), source })?;
     let (changed, mut changes) = mpsc::channel::<()>(1);
+    let touched = Arc::new(Mutex::new(Touched::default()));
+    let touching = Arc::clone(&touched);
     let mut watcher = notify::recommended_watcher(move |outcome: notify::Result<notify::Event>| {
         let matters = match &outcome {
             Ok(event) => !event.kind.is_access(),
             Err(_) => true,
         };
+        if matters {
+            touching.lock().unwrap_or_else(PoisonError::into_inner).saw(&outcome);
+        }
         // Full means that a look is due anyway.
         if matters && changed.try_send(()).is_err() {}
     })
     .map_err(failed)?;
     watcher.watch(path, RecursiveMode::Recursive).map_err(failed)?;
     let mut state = State { path: path.to_owned(), ..State::default() };
-    state.read()?;
+    state.read(&Touched::default())?;
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         // Held here: it ends when dropped.
@@ -245,8 +294,10 @@ pub(super) fn watch(path: &Path, events: mpsc::Sender<Event>) -> Result<JoinSet<
             if changes.try_recv().is_ok() {
                 tracing::trace!("more changes gathered");
             }
-            if let Err(error) = state.read() {
+            let now = std::mem::take(&mut *touched.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Err(error) = state.read(&now) {
                 tracing::warn!(%error, "the folder cannot be read; what was read of it stays");
+                touched.lock().unwrap_or_else(PoisonError::into_inner).anything = true;
             }
         }
     });
@@ -314,6 +365,25 @@ mod tests {
         assert!(matches!(&seen[0], Event::Apply(stored) if stored.reference() == reviews()), "{seen:?}");
         std::fs::remove_file(folder.0.join("deep/a.yaml")).unwrap();
         assert_eq!(source.next().await, Some(Event::Delete(reviews())));
+    }
+
+    #[test]
+    fn only_what_was_touched_is_read_again() {
+        let folder = Folder::new("touched");
+        folder.write("a.yaml", SERVICE);
+        folder.write("deep/b.yaml", &SERVICE.replace("reviews", "ratings"));
+        let mut state = State { path: folder.0.clone(), ..State::default() };
+        state.read(&Touched::default()).unwrap();
+        let read_again = |state: &mut State, names: &[&str]| {
+            let before = state.sheets.clone();
+            let files = names.iter().map(|name| folder.0.join(name)).collect();
+            state.read(&Touched { files, anything: false }).unwrap();
+            let same = |(file, sheet): (&PathBuf, &Sheet)| Arc::ptr_eq(&sheet.objects[0].1, &before[file].objects[0].1);
+            state.sheets.iter().filter(|sheet| !same(*sheet)).count()
+        };
+        assert_eq!(read_again(&mut state, &["a.yaml"]), 1);
+        assert_eq!(read_again(&mut state, &["next.tmp"]), 0);
+        assert_eq!(read_again(&mut state, &["deep"]), 2, "a folder may hold anything now");
     }
 
     #[test]
