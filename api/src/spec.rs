@@ -51,7 +51,7 @@ pub enum Resource {
     Listener(Arc<Listener>),
     /// Which request goes where.
     Routes(Arc<RouteTable>),
-    /// One virtual host of a route table, named `TABLE/DOMAIN`.
+    /// One virtual host of a route table; it is subscribed to as `TABLE/HOST`.
     VirtualHost(Arc<VirtualHost>),
     /// A certificate with its key, or roots.
     Secret(Arc<Secret>),
@@ -70,7 +70,7 @@ impl Resource {
         }
     }
 
-    /// The name it is subscribed to under.
+    /// Its name; a virtual host is subscribed to under the name of its table as well.
     pub fn name(&self) -> &str {
         match self {
             Self::Cluster(cluster) => &cluster.name,
@@ -141,7 +141,7 @@ pub struct Node {
     pub cluster_id: String,
     /// Name of the workload's owner, for example `reviews-v1`.
     pub workload: String,
-    /// Asks for virtual hosts one by one (our own proxies).
+    /// Takes virtual hosts as resources of their own (our own proxies).
     pub on_demand_hosts: bool,
     /// Speaks the private protocol between our proxies: HTTP/1 requests ride HTTP/2.
     pub ours: bool,

@@ -1,7 +1,8 @@
 //! Resources, encoded once for all clients that are sent them.
 //!
-//! A slot is named by key and dialect and holds the content version it was made from; whoever comes first fills it, and
-//! those who come meanwhile wait for that one. Bounded; what is dropped is made again when asked for.
+//! A slot is named by key and dialect and holds the version it was made from; whoever comes first fills it, and those who
+//! come meanwhile wait for that one. Resources of equal content under different keys share their bytes. What nobody holds
+//! any more is swept out, and made again when asked for.
 //! Never here: which client gets what. Used by `world`, filled through `mesh::build`.
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     hash::BuildHasher as _,
     num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -17,7 +18,7 @@ use std::{
 use api_mesh::mesh::{Key, Mesh, build};
 use api_xds::{Dialect, discovery::frame};
 
-use crate::{limits::CACHE_BYTES_MAX, session::Encoded};
+use crate::session::{Encoded, VERSION_BITS};
 
 const SHARDS: usize = 16;
 
@@ -29,21 +30,31 @@ struct Slot {
     made: Made,
     /// What was good before `made`.
     before: Option<Arc<Encoded>>,
-    /// Edition of the mesh it was last asked for by.
-    asked: u64,
 }
 
 impl Slot {
     fn bytes(&self) -> usize {
         self.made.get().and_then(Option::as_ref).map_or(0, |encoded| encoded.frame.delta.len())
     }
+
+    /// Whether somebody is sent it, or waits for it.
+    fn held(&self) -> bool {
+        match self.made.get() {
+            Some(made) => made.as_ref().is_some_and(|encoded| Arc::strong_count(encoded) > 1),
+            None => Arc::strong_count(&self.made) > 1,
+        }
+    }
 }
 
 type Shard = HashMap<(Key, Dialect), Slot>;
 
+/// Bytes by their content's version and the name they go by.
+type Contents = HashMap<(NonZeroU64, Arc<str>), Weak<Encoded>>;
+
 /// The encoded resources of a mesh.
 pub(crate) struct Cache {
     shards: Vec<Mutex<Shard>>,
+    contents: Mutex<Contents>,
     spread: RandomState,
     bytes: AtomicUsize,
 }
@@ -52,6 +63,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            contents: Mutex::default(),
             spread: RandomState::new(),
             bytes: AtomicUsize::new(0),
         }
@@ -64,19 +76,12 @@ impl Cache {
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The resource of a key in this mesh; built now unless it was before.
-    pub(crate) fn get(&self, mesh: &Mesh, edition: u64, key: &Key, dialect: Dialect) -> Option<Arc<Encoded>> {
-        let inputs = mesh.version_of(key);
+    /// The resource of a key whose inputs have this version in this mesh; built now unless it was before.
+    pub(crate) fn get(&self, mesh: &Mesh, key: &Key, inputs: u64, dialect: Dialect) -> Option<Arc<Encoded>> {
         let name = (key.clone(), dialect);
         let (made, before) = {
             let mut shard = self.shard(&name);
-            let slot = shard.entry(name).or_insert_with(|| Slot {
-                inputs,
-                made: Made::default(),
-                before: None,
-                asked: edition,
-            });
-            slot.asked = edition;
+            let slot = shard.entry(name).or_insert_with(|| Slot { inputs, made: Made::default(), before: None });
             if slot.inputs != inputs {
                 self.bytes.fetch_sub(slot.bytes(), Ordering::Relaxed);
                 slot.before = slot.made.get().cloned().flatten().or(slot.before.take());
@@ -86,62 +91,63 @@ impl Cache {
             (Arc::clone(&slot.made), slot.before.clone())
         };
         let fill = || {
-            let made = make(mesh, key, dialect, before.as_ref());
+            let made = self.make(mesh, key, dialect, before.as_ref());
             self.bytes.fetch_add(made.as_ref().map_or(0, |made| made.frame.delta.len()), Ordering::Relaxed);
             made
         };
         made.get_or_init(fill).clone()
     }
 
-    /// What this key was last encoded as, in whatever version.
-    pub(crate) fn last_known(&self, key: &Key, dialect: Dialect) -> Option<Arc<Encoded>> {
-        let name = (key.clone(), dialect);
-        let shard = self.shard(&name);
-        shard.get(&name)?.made.get().cloned().flatten()
+    fn make(&self, mesh: &Mesh, key: &Key, dialect: Dialect, before: Option<&Arc<Encoded>>) -> Option<Arc<Encoded>> {
+        let resource = build(mesh, key)?;
+        let encoded = match api_xds::encode(&resource, dialect) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                // What cannot be written must not take away what serves.
+                tracing::error!(name = %key.name(), kind = ?key.kind(), %error, "a resource cannot be encoded; its last good version stays");
+                metrics::counter!("pilot_encode_errors_total").increment(1);
+                return before.cloned();
+            }
+        };
+        let version = NonZeroU64::new(encoded.version & VERSION_BITS).unwrap_or(NonZeroU64::MIN);
+        if let Some(before) = before
+            && before.version == version
+        {
+            return Some(Arc::clone(before));
+        }
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = contents.entry((version, Arc::clone(key.name()))).or_default();
+        if let Some(same) = known.upgrade() {
+            return Some(same);
+        }
+        let frame = frame(key.name(), &format!("{version:x}"), encoded.type_url, &encoded.value);
+        let made = Arc::new(Encoded { version, frame });
+        *known = Arc::downgrade(&made);
+        Some(made)
     }
 
-    /// Drops what nobody has asked for since the edition `oldest`, or where there is too much, since `recent`.
-    pub(crate) fn sweep(&self, oldest: u64, recent: u64) {
-        let full = self.bytes.load(Ordering::Relaxed) > CACHE_BYTES_MAX;
-        let oldest = if full { recent } else { oldest };
+    /// Drops what nobody holds any more.
+    pub(crate) fn sweep(&self) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let mut freed = 0;
             shard.retain(|_, slot| {
-                let keep = slot.asked >= oldest;
-                freed += if keep { 0 } else { slot.bytes() };
                 slot.before = None;
+                let keep = slot.held();
+                freed += if keep { 0 } else { slot.bytes() };
                 keep
             });
             shard.shrink_to_fit();
             self.bytes.fetch_sub(freed, Ordering::Relaxed);
         }
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        contents.retain(|_, known| known.strong_count() > 0);
+        contents.shrink_to_fit();
     }
 
-    /// Resources and their bytes.
+    /// Resources and their bytes; bytes that several share count for each.
     pub(crate) fn size(&self) -> (usize, usize) {
         let slots = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum();
         (slots, self.bytes.load(Ordering::Relaxed))
     }
-}
-
-fn make(mesh: &Mesh, key: &Key, dialect: Dialect, before: Option<&Arc<Encoded>>) -> Option<Arc<Encoded>> {
-    let resource = build(mesh, key)?;
-    let encoded = match api_xds::encode(&resource, dialect) {
-        Ok(encoded) => encoded,
-        Err(error) => {
-            // What cannot be written must not take away what serves.
-            tracing::error!(name = %key.name(), kind = ?key.kind(), %error, "a resource cannot be encoded; its last good version stays");
-            metrics::counter!("pilot_encode_errors_total").increment(1);
-            return before.cloned();
-        }
-    };
-    let version = NonZeroU64::new(encoded.version).unwrap_or(NonZeroU64::MIN);
-    if let Some(before) = before
-        && before.version == version
-    {
-        return Some(Arc::clone(before));
-    }
-    let frame = frame(&encoded.name, &format!("{version:x}"), encoded.type_url, &encoded.value);
-    Some(Arc::new(Encoded { version, frame }))
 }

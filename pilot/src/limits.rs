@@ -8,16 +8,24 @@ use std::time::Duration;
 pub(crate) const NAMES_MAX: usize = 100_000;
 /// Open streams; over: a new one is answered `resource_exhausted`, and the client tries again elsewhere or later.
 pub(crate) const STREAMS_MAX: usize = 20_000;
-/// Streams whose next response is being worked out at once; over: a stream waits its turn, oldest first.
-pub(crate) const ADMITTED_AT_ONCE: usize = 4;
+/// Connections that wait to be taken; over: the kernel lets the client try again, or refuses it. A whole mesh comes at once
+/// when pilot is restarted.
+pub(crate) const WAITING_CONNECTIONS: u32 = 4096;
+/// Streams that are told much at once; over: a stream waits for a place, oldest first.
+pub(crate) const PLACES: usize = 24;
+/// Bytes of a response from which on it is much.
+pub(crate) const MUCH_BYTES: usize = 64 * 1024;
+/// Names to look at from which on it is much to do.
+pub(crate) const MUCH_NAMES: usize = 64;
+/// How long a stream that has taken all and asks nothing more keeps its place.
+pub(crate) const PLACE_QUIET: Duration = Duration::from_millis(100);
+/// How long a stream keeps its place at most; over: it goes on without, and the next one is told.
+pub(crate) const PLACE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a stream may stay silent at first; over: it ends with `deadline_exceeded`.
 pub(crate) const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(15);
 /// Age at which a stream is asked to come again (give or take a tenth), so that new replicas get their share.
 pub(crate) const STREAM_AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// Encoded bytes kept for resources that no client has asked for lately; over: the oldest are dropped and made again when
-/// asked for.
-pub(crate) const CACHE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How often the cache is swept of what was not asked for since the sweep before the last.
+/// How often the cache is swept of what no client holds; what is dropped is made again when asked for.
 pub(crate) const CACHE_SWEEP: Duration = Duration::from_secs(60);
 /// How long new routes wait for the endpoints of new clusters to be asked for; over: they are sent all the same.
 pub(crate) const WARMING_LIMIT: Duration = Duration::from_millis(300);

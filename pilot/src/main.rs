@@ -38,7 +38,10 @@ use api_rt::{
 };
 use api_xds::{ca::server::CertificateServer, discovery::AggregatedServer};
 use clap::Parser as _;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -46,7 +49,7 @@ use crate::{
     cache::Cache,
     certificates::PassedOn,
     config::{Certificate, Options, Port},
-    limits::STREAM_GRACE,
+    limits::{STREAM_GRACE, WAITING_CONNECTIONS},
     push::Push,
     registry::Registry,
     serve::{Control, Door},
@@ -75,8 +78,14 @@ fn start(options: Options) -> anyhow::Result<()> {
     runtime.block_on(Box::pin(run(options, log)))
 }
 
-async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{what}: cannot listen on {address}"))
+fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(WAITING_CONNECTIONS)
+    };
+    listen().with_context(|| format!("{what}: cannot listen on {address}"))
 }
 
 /// What every part is given.
@@ -114,7 +123,7 @@ async fn run(options: Options, log: log::Log) -> anyhow::Result<()> {
     let page = metrics.clone();
     let admin = Admin::new("pilot", VERSION, &parts.ready).metrics(move || page.render()).logging(log);
     let admin = debug::routes(admin, &shown);
-    let listener = bind("admin", options.http).await?;
+    let listener = bind("admin", options.http)?;
     let stop = parts.stop.clone();
     parts.spawn("admin", async move {
         admin.serve(listener, stop).await;
@@ -128,7 +137,7 @@ async fn run(options: Options, log: log::Log) -> anyhow::Result<()> {
 
     parts.keep_identity(&options);
     let control = Arc::new(Control::new(worlds.clone(), Arc::clone(&cache), registry, parts.clock, parts.stop.clone()));
-    parts.serve_xds(&options, &control).await?;
+    parts.serve_xds(&options, &control)?;
 
     let (source, client) = match &options.folder {
         Some(path) => (Source::folder(path)?, None),
@@ -149,7 +158,7 @@ async fn run(options: Options, log: log::Log) -> anyhow::Result<()> {
         Ok(())
     });
     if let Some(client) = client {
-        parts.judge_objects(&options, &client, worlds).await?;
+        parts.judge_objects(&options, &client, worlds)?;
         let candidate = Candidate::new(client.clone(), &options.namespace, LEASE, &options.pod, parts.clock);
         let reports = status::Reports { notes, carrying, leads: candidate.leads() };
         let (clock, stop) = (parts.clock, parts.stop.clone());
@@ -232,9 +241,9 @@ impl Parts {
     }
 
     /// Serves ADS in plaintext and over mutual TLS, and there passes requests for certificates on.
-    async fn serve_xds(&mut self, options: &Options, control: &Arc<Control>) -> anyhow::Result<()> {
+    fn serve_xds(&mut self, options: &Options, control: &Arc<Control>) -> anyhow::Result<()> {
         if let Port::At(address) = options.xds {
-            let listener = bind("plaintext xDS", address).await?;
+            let listener = bind("plaintext xDS", address)?;
             let routes = Routes::new(AggregatedServer::new(control.behind(Door::Open)));
             let stop = self.stop.clone();
             self.spawn("xds", async move { Ok(grpc::serve(listener, None, routes, STREAM_GRACE, stop).await?) });
@@ -242,7 +251,7 @@ impl Parts {
         if let Port::At(address) = options.secure
             && options.certificate() != Certificate::None
         {
-            let listener = bind("secure xDS", address).await?;
+            let listener = bind("secure xDS", address)?;
             let mut routes = Routes::new(AggregatedServer::new(control.behind(Door::Proven)));
             if let Certificate::Citadel(address) = options.certificate() {
                 let name = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host).to_owned();
@@ -267,14 +276,14 @@ impl Parts {
     }
 
     /// Serves the validating webhook and keeps its CA bundle.
-    async fn judge_objects(
+    fn judge_objects(
         &mut self,
         options: &Options,
         client: &kube::Client,
         worlds: push::Published,
     ) -> anyhow::Result<()> {
         let Port::At(address) = options.webhook else { return Ok(()) };
-        let listener = bind("webhook", address).await?;
+        let listener = bind("webhook", address)?;
         let judge = Judge::new(worlds, options.settings());
         let webhooks = Webhooks::new().at("/validate", move |review| judge.clone().judge(review));
         let tls = self.identity.anonymous_server_config(vec![b"h2".to_vec(), b"http/1.1".to_vec()])?;

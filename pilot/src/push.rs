@@ -12,7 +12,7 @@ use std::{
 use api::note::{Note, Notes, ObjectRef};
 use api_kube::source::{Event, Source};
 use api_mesh::{
-    mesh::{self, Mesh},
+    mesh::{self, Difference, Mesh},
     model::{Catalog, Change, ServiceId},
     object::Stored,
 };
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cache::Cache,
     limits::{CACHE_SWEEP, QUIET, QUIET_ENDPOINTS, QUIET_MAX},
-    world::{Reach, World},
+    world::World,
 };
 
 /// Events taken at once.
@@ -109,8 +109,6 @@ pub(crate) struct Push {
     carrying: watch::Sender<Arc<BTreeSet<ObjectRef>>>,
     cache: Arc<Cache>,
     swept: Instant,
-    /// Editions at the last sweep but one, and at the last.
-    marks: (u64, u64),
 }
 
 impl Push {
@@ -126,7 +124,6 @@ impl Push {
             carrying: watch::Sender::new(Arc::default()),
             cache,
             swept: now,
-            marks: (0, 0),
         }
     }
 
@@ -254,9 +251,12 @@ impl Push {
             (Work::Endpoints(services, since), Some(before)) => {
                 let mesh = before.mesh.with_endpoints(&self.catalog, &services);
                 // a new service account behind a service changes whom its cluster trusts
-                let reach =
-                    if before.mesh.clusters_differ(&mesh, &services) { Reach::Everything } else { Reach::Endpoints };
-                before.then(mesh, Arc::clone(&before.catalog), since, reach)
+                let difference = if before.mesh.clusters_differ(&mesh, &services) {
+                    Difference::between(&before.mesh, &mesh)
+                } else {
+                    Difference::of_endpoints(services)
+                };
+                before.then(mesh, Arc::clone(&before.catalog), since, difference)
             }
             (Work::Endpoints(_, since) | Work::Everything(since), before) => {
                 let (mesh, mut notes): (Mesh, Notes) = mesh::resolve(&self.catalog);
@@ -264,7 +264,10 @@ impl Push {
                 self.notes.send_replace(Arc::new(notes));
                 let catalog = Arc::clone(&self.catalog);
                 match before {
-                    Some(before) => before.then(mesh, catalog, since, Reach::Everything),
+                    Some(before) => {
+                        let difference = Difference::between(&before.mesh, &mesh);
+                        before.then(mesh, catalog, since, difference)
+                    }
                     None => World::first(mesh, catalog, since),
                 }
             }
@@ -274,9 +277,8 @@ impl Push {
         metrics::counter!("pilot_push_triggers", "type" => "config").increment(1);
         metrics::histogram!("pilot_resolve_seconds").record(started.elapsed().as_secs_f64());
         if now >= self.swept + CACHE_SWEEP {
-            let (before, last) = self.marks;
-            self.cache.sweep(before, last);
-            (self.swept, self.marks) = (now, (last, edition));
+            self.cache.sweep();
+            self.swept = now;
         }
         tracing::debug!(edition, took = ?started.elapsed(), "published the mesh");
     }

@@ -15,23 +15,26 @@ use api_rt::{clock::Clock, grpc::Peer};
 use api_xds::{
     discovery::{
         self, Aggregated, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Opening,
-        Responses,
+        Requests, Responses,
     },
     node,
 };
 use futures::stream;
 use rand::RngExt as _;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 use self::speech::Speech;
 use crate::{
     cache::Cache,
-    limits::{ADMITTED_AT_ONCE, FIRST_REQUEST_LIMIT, STREAM_AGE_MAX},
+    limits::{FIRST_REQUEST_LIMIT, MUCH_BYTES, PLACE_LIMIT, PLACE_QUIET, PLACES, STREAM_AGE_MAX},
     push::Published,
     registry::{Client, Registry, Ticket},
-    session::{Heard, Reply, Session},
+    session::{Heard, Progress, Reply, Session},
     world::Sight,
 };
 
@@ -49,7 +52,7 @@ pub(crate) struct Control {
     worlds: Published,
     cache: Arc<Cache>,
     registry: Arc<Registry>,
-    admission: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     clock: Clock,
     stop: CancellationToken,
 }
@@ -63,8 +66,8 @@ impl Control {
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
-        let admission = Arc::new(Semaphore::new(ADMITTED_AT_ONCE));
-        Self { worlds, cache, registry, admission, clock, stop }
+        let places = Arc::new(Semaphore::new(PLACES));
+        Self { worlds, cache, registry, places, clock, stop }
     }
 
     /// The service as it stands behind one door.
@@ -72,7 +75,7 @@ impl Control {
         Arc::new(Doorway { control: Arc::clone(self), door })
     }
 
-    fn open<S: Speech>(self: &Arc<Self>, door: Door, request: Request<Streaming<S::Request>>) -> Opened<S> {
+    fn open<S: Speech>(self: &Arc<Self>, door: Door, request: Request<Requests<S::Request>>) -> Opened<S> {
         let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("the connection has no peer"))?;
         if door == Door::Proven && peer.identity.is_none() {
@@ -109,11 +112,11 @@ pub(crate) struct Doorway {
 }
 
 impl Aggregated for Doorway {
-    fn whole(self: Arc<Self>, request: Request<Streaming<DiscoveryRequest>>) -> Opening<DiscoveryResponse> {
+    fn whole(self: Arc<Self>, request: Request<Requests<DiscoveryRequest>>) -> Opening<DiscoveryResponse> {
         Box::pin(async move { self.control.open::<speech::Whole>(self.door, request) })
     }
 
-    fn delta(self: Arc<Self>, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Opening<DeltaDiscoveryResponse> {
+    fn delta(self: Arc<Self>, request: Request<Requests<DeltaDiscoveryRequest>>) -> Opening<DeltaDiscoveryResponse> {
         Box::pin(async move { self.control.open::<speech::Delta>(self.door, request) })
     }
 }
@@ -125,14 +128,37 @@ struct Talk {
     sight: Sight,
     /// True: more may be due now.
     due: bool,
+    /// Held while it is told much.
+    place: Option<Place>,
     /// When the oldest change was seen that the client has not been told of yet.
     behind: Option<Instant>,
+}
+
+/// A place among those that are told much.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    /// When it is given back, whatever the client does.
+    until: Instant,
+    /// When it is given back if nothing happens any more.
+    quiet: Instant,
+    /// True: something was told since it was taken.
+    used: bool,
+}
+
+impl Place {
+    /// When to look whether it is to be given back.
+    fn ends(&self, progress: Progress) -> Instant {
+        match progress {
+            Progress::Busy => self.until,
+            Progress::Waiting | Progress::Configured => self.until.min(self.quiet),
+        }
+    }
 }
 
 struct Stream<S: Speech> {
     control: Arc<Control>,
     worlds: Published,
-    inbound: Streaming<S::Request>,
+    inbound: Requests<S::Request>,
     peer: Peer,
     door: Door,
     ticket: Ticket,
@@ -176,7 +202,7 @@ impl<S: Speech> Stream<S> {
                 Happened::Asked(None) => return Ok(None),
                 Happened::Asked(Some(request)) => self.hear(&request)?,
                 Happened::Published => self.look(),
-                Happened::Waited => self.talk.iter_mut().for_each(|talk| talk.due = true),
+                Happened::Waited => self.waited(),
                 Happened::Ended(status) => return Err(status),
             }
         }
@@ -208,7 +234,8 @@ impl<S: Speech> Stream<S> {
         });
         tracing::info!(node = %node.id, address = %self.peer.address, "a proxy connected");
         let sight = Sight::new(world, Arc::clone(&self.control.cache), &node, secrets);
-        self.talk = Some(Talk { node, session: Session::new(S::PROTOCOL), sight, due: false, behind: None });
+        let session = Session::new(S::PROTOCOL);
+        self.talk = Some(Talk { node, session, sight, due: false, place: None, behind: None });
         self.hear(&request)?;
         Ok(true)
     }
@@ -217,6 +244,9 @@ impl<S: Speech> Stream<S> {
         let Some(talk) = &mut self.talk else { return Ok(()) };
         let heard = S::hear(&mut talk.session, request, &talk.sight);
         let heard = heard.map_err(|full| Status::resource_exhausted(full.to_string()))?;
+        if let Some(place) = &mut talk.place {
+            place.quiet = self.control.clock.instant() + PLACE_QUIET;
+        }
         match heard {
             Heard::Asked(_) => talk.due = true,
             Heard::Took(_) => {}
@@ -230,6 +260,9 @@ impl<S: Speech> Stream<S> {
                 tracing::debug!(node = %talk.node.id, %type_url, "a proxy asks for a type that is not served");
             }
         }
+        if talk.place.is_some() && !talk.due && talk.session.progress() == Progress::Configured {
+            talk.place = None;
+        }
         self.ticket.update(talk.session.watched());
         Ok(())
     }
@@ -238,17 +271,37 @@ impl<S: Speech> Stream<S> {
         let world = self.worlds.borrow_and_update().clone();
         let (Some(talk), Some(world)) = (&mut self.talk, world) else { return };
         talk.behind.get_or_insert(world.since);
-        let changes = talk.sight.look(world, &talk.node);
-        talk.session.changed(&changes);
+        for names in talk.sight.look(world, &talk.node) {
+            talk.session.changed(&names);
+        }
         talk.due = true;
     }
 
-    /// What the session says now. Clients are served one after the other where many come at once, oldest first.
+    fn waited(&mut self) {
+        let now = self.control.clock.instant();
+        let Some(talk) = &mut self.talk else { return };
+        talk.due |= talk.session.wake_at().is_some_and(|then| then <= now);
+        let progress = talk.session.progress();
+        talk.place.take_if(|place| place.ends(progress) <= now);
+    }
+
+    /// Takes a place among those that are told much, oldest first; one that is held already stays.
+    async fn take_place(&mut self) {
+        let Some(talk) = self.talk.as_mut().filter(|talk| talk.place.is_none()) else { return };
+        let Ok(permit) = Arc::clone(&self.control.places).acquire_owned().await else { return };
+        let now = self.control.clock.instant();
+        let (until, quiet) = (now + PLACE_LIMIT, now + PLACE_QUIET);
+        talk.place = Some(Place { _permit: permit, until, quiet, used: false });
+    }
+
+    /// What the session says now. Where many are to be told much, they are told one after the other, oldest first: each is
+    /// done with sooner, and what is on its way takes bounded memory.
     async fn due(&mut self) -> Option<Reply> {
+        if self.talk.as_ref().is_some_and(|talk| talk.due && talk.session.much()) {
+            self.take_place().await;
+        }
         let talk = self.talk.as_mut().filter(|talk| talk.due)?;
-        let turn = self.control.admission.acquire().await.ok();
         let reply = talk.session.next(&talk.sight, self.control.clock.instant());
-        drop(turn);
         match &reply {
             Some(reply) => {
                 metrics::counter!("pilot_xds_pushes", "type" => type_label(reply.kind)).increment(1);
@@ -256,6 +309,10 @@ impl<S: Speech> Stream<S> {
             }
             None => {
                 talk.due = false;
+                if talk.session.wake_at().is_none() {
+                    talk.sight.forget_before();
+                }
+                talk.place.take_if(|place| !place.used);
                 if let Some(since) = talk.behind.take() {
                     let spread = self.control.clock.instant().saturating_duration_since(since);
                     metrics::histogram!("pilot_proxy_convergence_time").record(spread.as_secs_f64());
@@ -263,11 +320,20 @@ impl<S: Speech> Stream<S> {
             }
         }
         self.ticket.update(talk.session.watched());
+        if reply.as_ref().is_some_and(|reply| reply.bytes() >= MUCH_BYTES) {
+            self.take_place().await;
+            if let Some(place) = self.talk.as_mut().and_then(|talk| talk.place.as_mut()) {
+                place.used = true;
+            }
+        }
         reply
     }
 
     async fn happens(&mut self) -> Happened<S::Request> {
-        let wake = self.talk.as_ref().and_then(|talk| talk.session.wake_at());
+        let wake = self.talk.as_ref().and_then(|talk| {
+            let place = talk.place.as_ref().map(|place| place.ends(talk.session.progress()));
+            talk.session.wake_at().into_iter().chain(place).min()
+        });
         let wait = async {
             match wake {
                 Some(then) => tokio::time::sleep_until(then).await,

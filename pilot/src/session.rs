@@ -4,6 +4,7 @@
 //! leaves no gap: clusters, their endpoints, then what refers to them, and removals of what was referred to at the end.
 //! Never here: I/O, clocks, building of resources. Driven by `serve`, one for each stream; read by `debug`.
 
+mod held;
 mod watch;
 
 #[cfg(test)]
@@ -20,13 +21,14 @@ use api_xds::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Discover
 use tokio::time::Instant;
 
 use crate::limits::WARMING_LIMIT;
+pub(crate) use held::VERSION_BITS;
 use watch::{Findings, Watch};
 pub(crate) use watch::{Overfull, Watched};
 
 /// A resource with its version, encoded once for all clients of one dialect.
 #[derive(Debug, Clone)]
 pub(crate) struct Encoded {
-    /// Hash of the message: equal versions mean equal bytes.
+    /// Hash of the message, of [`VERSION_BITS`]: equal versions mean equal bytes.
     pub(crate) version: NonZeroU64,
     /// The bytes for both protocols.
     pub(crate) frame: Frame,
@@ -55,14 +57,8 @@ pub(crate) enum Protocol {
     Delta,
 }
 
-/// What may differ since the session was last asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Changes {
-    /// Anything.
-    All,
-    /// These names, by type.
-    Names(BTreeMap<ResourceKind, BTreeSet<Arc<str>>>),
-}
+/// Names, by type.
+pub(crate) type Names = BTreeMap<ResourceKind, BTreeSet<Arc<str>>>;
 
 /// What a request meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +73,17 @@ pub(crate) enum Heard {
     Stale(ResourceKind),
     /// It asks for a type that is not served; ignored.
     Unknown(String),
+}
+
+/// How far a client has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It is being told something.
+    Busy,
+    /// It has taken everything that it asked for so far; it may ask for more.
+    Waiting,
+    /// It has taken everything, routes included.
+    Configured,
 }
 
 /// One response.
@@ -94,6 +101,11 @@ impl Reply {
     /// Number of resources.
     pub(crate) fn len(&self) -> usize {
         self.resources.len()
+    }
+
+    /// Bytes of its resources.
+    pub(crate) fn bytes(&self) -> usize {
+        self.resources.iter().map(|encoded| encoded.frame.delta.len()).sum()
     }
 
     /// The response as a message of the state-of-the-world protocol.
@@ -224,17 +236,29 @@ impl Session {
         }
     }
 
-    /// What the client may be told has changed.
-    pub(crate) fn changed(&mut self, changes: &Changes) {
-        match changes {
-            Changes::All => self.watches.values_mut().for_each(Watch::look_at_all),
-            Changes::Names(kinds) => {
-                for (kind, names) in kinds {
-                    if let Some(watch) = self.watches.get_mut(kind) {
-                        watch.look_at(names);
-                    }
-                }
+    /// What the client may be told has changed, under these names.
+    pub(crate) fn changed(&mut self, names: &Names) {
+        for (kind, names) in names {
+            if let Some(watch) = self.watches.get_mut(kind) {
+                watch.look_at(names);
             }
+        }
+    }
+
+    /// Whether there is much to look at before the next response.
+    pub(crate) fn much(&self) -> bool {
+        self.watches.values().any(Watch::much)
+    }
+
+    /// How far the client has come.
+    pub(crate) fn progress(&self) -> Progress {
+        let told = |kind: &ResourceKind| self.watches.get(kind).is_some_and(|watch| watch.answered > 0);
+        if self.warming.is_some() || !self.watches.values().all(Watch::settled) {
+            Progress::Busy
+        } else if [ResourceKind::Listener, ResourceKind::Routes].iter().all(told) {
+            Progress::Configured
+        } else {
+            Progress::Waiting
         }
     }
 

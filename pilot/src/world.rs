@@ -1,17 +1,19 @@
 //! One published snapshot of the mesh, and what the proxies of each scope see of it.
 //!
-//! What a scope sees is worked out once, by whoever asks first, together with what changed since the snapshot before;
-//! a session then looks at those names only.
+//! What a scope sees is worked out once, by whoever asks first, from what it saw of the snapshot before: only rows that the
+//! difference touches are looked at, all others are shared with it. Sessions then look at what differs only.
 //! Never here: how a mesh is resolved (`api-mesh`), or a client's conversation. Published by `push`, read by `serve`.
 
+mod rows;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use api::spec::{Node, ResourceKind};
 use api_mesh::{
-    mesh::{self, Key, KeySet, Keys, Mesh, Scope},
+    mesh::{self, Difference, Mesh, Scope},
     model::Catalog,
 };
 use api_xds::Dialect;
@@ -19,8 +21,9 @@ use tokio::time::Instant;
 
 use crate::{
     cache::Cache,
-    session::{Changes, Encoded, Offer},
+    session::{Encoded, Names, Offer},
 };
+use rows::{Row, Table};
 
 /// All types a client may be told of.
 pub(crate) const KINDS: [ResourceKind; 6] = [
@@ -32,48 +35,16 @@ pub(crate) const KINDS: [ResourceKind; 6] = [
     ResourceKind::Secret,
 ];
 
-/// Names and versions of resources, by type.
-type Versions = BTreeMap<ResourceKind, BTreeMap<Arc<str>, u64>>;
-
-fn versions(mesh: &Mesh, keys: &KeySet, kinds: &[ResourceKind]) -> Versions {
-    let of = |kind| keys.of(kind).map(|key| (Arc::clone(key.name()), mesh.version_of(key))).collect();
-    kinds.iter().map(|kind| (*kind, of(*kind))).collect()
+/// What the proxies of one scope and dialect see besides what is their own.
+struct Outbound {
+    table: Table,
+    /// What it was made from, and under which names they differ.
+    changes: Option<(Weak<Self>, Arc<Names>)>,
 }
 
-fn differences(old: &Versions, new: &Versions) -> BTreeMap<ResourceKind, BTreeSet<Arc<str>>> {
-    let none = BTreeMap::new();
-    let mut changed = BTreeMap::new();
-    for kind in KINDS {
-        let (old, new) = (old.get(&kind).unwrap_or(&none), new.get(&kind).unwrap_or(&none));
-        let mut names: BTreeSet<Arc<str>> = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
-        names.extend(
-            new.iter().filter(|(name, version)| old.get(*name) != Some(version)).map(|(name, _)| Arc::clone(name)),
-        );
-        if !names.is_empty() {
-            changed.insert(kind, names);
-        }
-    }
-    changed
-}
-
-/// What the proxies of one scope see besides what is their own.
-pub(crate) struct Outbound {
-    keys: Arc<KeySet>,
-    versions: Arc<Versions>,
-    /// What differs from the snapshot before; none: that one was not worked out for this scope.
-    changes: Option<BTreeMap<ResourceKind, BTreeSet<Arc<str>>>>,
-}
-
+/// Proxies that are told the same, in the same words.
+type Audience = (Scope, Dialect);
 type Cell = Arc<OnceLock<Arc<Outbound>>>;
-
-/// Why there is a new snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// Only addresses changed: which resources there are is as before.
-    Endpoints,
-    /// Anything may have changed.
-    Everything,
-}
 
 /// One published snapshot.
 pub(crate) struct World {
@@ -85,66 +56,78 @@ pub(crate) struct World {
     pub(crate) catalog: Arc<Catalog>,
     /// When the first change in it was seen.
     pub(crate) since: Instant,
-    reach: Reach,
-    scopes: Mutex<HashMap<Scope, Cell>>,
-    before: Mutex<HashMap<Scope, Arc<Outbound>>>,
+    /// From the snapshot before.
+    difference: Option<Arc<Difference>>,
+    audiences: Mutex<HashMap<Audience, Cell>>,
+    past: Mutex<HashMap<Audience, Past>>,
 }
+
+/// What an audience saw when it was last worked out, and all that has come to differ since.
+struct Past {
+    outbound: Arc<Outbound>,
+    differences: Vec<Arc<Difference>>,
+}
+
+/// Snapshots after which what nobody asks for is forgotten.
+const PAST_MAX: usize = 16;
 
 impl World {
     /// The first snapshot.
     pub(crate) fn first(mesh: Mesh, catalog: Arc<Catalog>, since: Instant) -> Self {
-        Self {
-            edition: 1,
-            mesh,
-            catalog,
-            since,
-            reach: Reach::Everything,
-            scopes: Mutex::default(),
-            before: Mutex::default(),
-        }
+        Self { edition: 1, mesh, catalog, since, difference: None, audiences: Mutex::default(), past: Mutex::default() }
     }
 
     /// The snapshot after this one.
-    pub(crate) fn then(&self, mesh: Mesh, catalog: Arc<Catalog>, since: Instant, reach: Reach) -> Self {
-        let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = scopes.iter().filter_map(|(scope, cell)| Some((scope.clone(), Arc::clone(cell.get()?)))).collect();
+    pub(crate) fn then(&self, mesh: Mesh, catalog: Arc<Catalog>, since: Instant, difference: Difference) -> Self {
+        let difference = Arc::new(difference);
+        let mut past = HashMap::new();
+        for (audience, known) in self.past.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            if known.differences.len() < PAST_MAX {
+                let differences = known.differences.into_iter().chain([Arc::clone(&difference)]).collect();
+                past.insert(audience, Past { differences, ..known });
+            }
+        }
+        for (audience, cell) in &*self.audiences.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(outbound) = cell.get() {
+                let known = Past { outbound: Arc::clone(outbound), differences: vec![Arc::clone(&difference)] };
+                past.insert(audience.clone(), known);
+            }
+        }
         Self {
             edition: self.edition + 1,
             mesh,
             catalog,
             since,
-            reach,
-            scopes: Mutex::default(),
-            before: Mutex::new(before),
+            difference: Some(difference),
+            audiences: Mutex::default(),
+            past: Mutex::new(past),
         }
     }
 
-    fn outbound(&self, scope: &Scope) -> Arc<Outbound> {
+    fn outbound(&self, audience: &Audience) -> Arc<Outbound> {
         let cell = {
-            let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(scopes.entry(scope.clone()).or_default())
+            let mut audiences = self.audiences.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(audiences.entry(audience.clone()).or_default())
         };
         Arc::clone(cell.get_or_init(|| {
-            let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
-            Arc::new(self.work_out(scope, before.as_deref()))
+            let past = self.past.lock().unwrap_or_else(PoisonError::into_inner).remove(audience);
+            Arc::new(self.work_out(&audience.0, past.as_ref()))
         }))
     }
 
-    fn work_out(&self, scope: &Scope, before: Option<&Outbound>) -> Outbound {
-        let (keys, versions) = match (self.reach, before) {
-            (Reach::Endpoints, Some(before)) => {
-                let mut all = Versions::clone(&before.versions);
-                all.extend(versions(&self.mesh, &before.keys, &[ResourceKind::Endpoints]));
-                (Arc::clone(&before.keys), all)
-            }
-            (Reach::Endpoints | Reach::Everything, _) => {
-                let keys = mesh::outbound(&self.mesh, scope);
-                let versions = versions(&self.mesh, &keys, &KINDS);
-                (keys, versions)
-            }
+    fn work_out(&self, scope: &Scope, past: Option<&Past>) -> Outbound {
+        let keys = || mesh::outbound(&self.mesh, scope);
+        let Some(Past { outbound: before, differences }) = past else {
+            return Outbound { table: Table::of(&self.mesh, &keys(), None), changes: None };
         };
-        let changes = before.map(|before| differences(&before.versions, &versions));
-        Outbound { keys, versions: Arc::new(versions), changes }
+        let (table, changes) = if differences.iter().all(|difference| difference.keys_stay()) {
+            before.table.touched(&self.mesh, differences)
+        } else {
+            let table = Table::of(&self.mesh, &keys(), Some(&before.table));
+            let changes = table.differences(&before.table);
+            (table, changes)
+        };
+        Outbound { table, changes: Some((Arc::downgrade(before), Arc::new(changes))) }
     }
 }
 
@@ -155,9 +138,10 @@ pub(crate) struct Sight {
     dialect: Dialect,
     /// Whether certificates may be sent: only to gateways that proved who they are.
     secrets: bool,
-    keys: Keys,
-    own: Versions,
-    before: Option<Keys>,
+    outbound: Arc<Outbound>,
+    own: Arc<Table>,
+    /// What was seen before the last look.
+    before: Option<(Arc<Outbound>, Arc<Table>)>,
 }
 
 /// How resources are written for this node.
@@ -174,34 +158,43 @@ pub(crate) fn dialect(node: &Node) -> Dialect {
 impl Sight {
     /// What this node sees now.
     pub(crate) fn new(world: Arc<World>, cache: Arc<Cache>, node: &Node, secrets: bool) -> Self {
-        let outbound = world.outbound(&mesh::scope(&world.mesh, node));
-        let keys = mesh::view_with(&world.mesh, node, Arc::clone(&outbound.keys));
-        let own = versions(&world.mesh, keys.own(), &KINDS);
-        Self { world, cache, dialect: dialect(node), secrets, keys, own, before: None }
+        let dialect = dialect(node);
+        let outbound = world.outbound(&(mesh::scope(&world.mesh, node), dialect));
+        let own = Arc::new(Table::of(&world.mesh, &mesh::own(&world.mesh, node), None));
+        Self { world, cache, dialect, secrets, outbound, own, before: None }
     }
 
-    /// Looks at a newer snapshot; returns what may differ.
-    pub(crate) fn look(&mut self, world: Arc<World>, node: &Node) -> Changes {
-        let outbound = world.outbound(&mesh::scope(&world.mesh, node));
+    /// Looks at a newer snapshot; tells under which names something differs: of the scope, and of its own.
+    pub(crate) fn look(&mut self, world: Arc<World>, node: &Node) -> [Arc<Names>; 2] {
+        let outbound = world.outbound(&(mesh::scope(&world.mesh, node), self.dialect));
         let next = world.edition == self.world.edition + 1;
-        let mut changes = if next { outbound.changes.clone() } else { None };
-        if world.reach == Reach::Everything || !next {
-            let keys = mesh::view_with(&world.mesh, node, Arc::clone(&outbound.keys));
-            let own = versions(&world.mesh, keys.own(), &KINDS);
-            if let Some(changes) = &mut changes {
-                for (kind, names) in differences(&self.own, &own) {
-                    changes.entry(kind).or_default().extend(names);
-                }
-            }
-            self.own = own;
-            self.before = Some(std::mem::replace(&mut self.keys, keys));
-        }
+        let shared = match &outbound.changes {
+            Some((before, changes)) if before.ptr_eq(&Arc::downgrade(&self.outbound)) => Arc::clone(changes),
+            Some(_) | None => Arc::new(outbound.table.differences(&self.outbound.table)),
+        };
+        let own_stays = next && world.difference.as_ref().is_some_and(|difference| difference.own_stays(node));
+        let (own, changes) = if own_stays {
+            (Arc::clone(&self.own), Arc::default())
+        } else {
+            let own = Table::of(&world.mesh, &mesh::own(&world.mesh, node), Some(&self.own));
+            let changes = own.differences(&self.own);
+            (Arc::new(own), Arc::new(changes))
+        };
+        self.before = Some((std::mem::replace(&mut self.outbound, outbound), std::mem::replace(&mut self.own, own)));
         self.world = world;
-        changes.map_or(Changes::All, Changes::Names)
+        [shared, changes]
     }
 
-    fn key(&self, kind: ResourceKind, name: &str) -> Option<&Key> {
-        if kind == ResourceKind::Secret && !self.secrets { None } else { self.keys.get(kind, name) }
+    /// Lets go of what was seen before: nothing of it will be told again.
+    pub(crate) fn forget_before(&mut self) {
+        self.before = None;
+    }
+
+    fn row(&self, kind: ResourceKind, name: &str) -> Option<&Arc<Row>> {
+        if kind == ResourceKind::Secret && !self.secrets {
+            return None;
+        }
+        self.own.get(kind, name).or_else(|| self.outbound.table.get(kind, name))
     }
 }
 
@@ -214,18 +207,19 @@ impl Offer for Sight {
         if kind == ResourceKind::Secret && !self.secrets {
             return Vec::new();
         }
-        self.keys.of(kind).map(|key| Arc::clone(key.name())).collect()
+        self.outbound.table.of_kind(kind).chain(self.own.of_kind(kind)).map(|row| Arc::clone(row.name())).collect()
     }
 
     fn known(&self, kind: ResourceKind, name: &str) -> Option<Arc<str>> {
-        self.key(kind, name).map(|key| Arc::clone(key.name()))
+        self.row(kind, name).map(|row| Arc::clone(row.name()))
     }
 
     fn encoded(&self, kind: ResourceKind, name: &str) -> Option<Arc<Encoded>> {
-        self.cache.get(&self.world.mesh, self.world.edition, self.key(kind, name)?, self.dialect)
+        self.row(kind, name)?.encoded(&self.world.mesh, self.dialect, &self.cache)
     }
 
     fn last_known(&self, kind: ResourceKind, name: &str) -> Option<Arc<Encoded>> {
-        self.cache.last_known(self.before.as_ref()?.get(kind, name)?, self.dialect)
+        let (outbound, own) = self.before.as_ref()?;
+        own.get(kind, name).or_else(|| outbound.table.get(kind, name))?.made()
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn node(config: &NodeConfig, ours: bool) -> Node {
         domain: domain.clone(),
         cluster_id: config.cluster_id.clone(),
         workload: config.workload.clone(),
-        on_demand_hosts: false,
+        on_demand_hosts: ours,
         ours,
         proxy_header: config.proxy_header,
         proxyless: false,

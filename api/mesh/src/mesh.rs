@@ -8,6 +8,7 @@ mod analysis;
 mod authorization;
 mod build;
 mod cluster;
+mod difference;
 mod endpoint;
 mod gateway;
 mod http_route;
@@ -28,18 +29,19 @@ use std::{
 
 use api::{
     note::{Notes, ObjectRef},
-    spec::{Node, Resource, ResourceKind, Spec},
+    spec::{Node, Resource, ResourceKind, Spec, VirtualHost},
 };
 
 use authorization::Policies;
 pub use build::build;
+pub use difference::Difference;
 use endpoint::ServiceEndpoints;
 pub use key::{Key, KeySet, Keys, Scope};
 use peer::Peers;
 use routing::Routing;
 use rules::Rules;
 use services::Services;
-pub use view::{outbound, scope, view, view_with};
+pub use view::{outbound, own, scope, view, view_with};
 
 use crate::model::{Catalog, Gateway, Labels, MeshConfig, Pod, Resolution, ServiceId, Settings, Shared, TlsSecret};
 
@@ -144,6 +146,7 @@ impl Mesh {
 /// Everything that one proxy is told, built at once: for tools and tests.
 pub fn spec(mesh: &Mesh, node: &Node) -> Spec {
     let mut spec = Spec::default();
+    let mut hosts: BTreeMap<String, Vec<Arc<VirtualHost>>> = BTreeMap::new();
     for key in view(mesh, node).iter() {
         let name = key.name().to_string();
         match build(mesh, key) {
@@ -152,17 +155,27 @@ pub fn spec(mesh: &Mesh, node: &Node) -> Spec {
             Some(Resource::Listener(it)) => drop(spec.listeners.insert(name, it)),
             Some(Resource::Routes(it)) => drop(spec.routes.insert(name, it)),
             Some(Resource::Secret(it)) => drop(spec.secrets.insert(name, it)),
-            Some(Resource::VirtualHost(_)) | None => {}
+            Some(Resource::VirtualHost(it)) => {
+                let table = name.split('/').next().unwrap_or_default();
+                hosts.entry(table.to_owned()).or_default().push(it);
+            }
+            None => {}
+        }
+    }
+    for (table, hosts) in &hosts {
+        if let Some(routes) = spec.routes.get_mut(table) {
+            *routes = Arc::new(routes.with_hosts(hosts));
         }
     }
     spec
 }
 
 /// The types of resource in the order in which a proxy must learn them.
-pub const ORDER: [ResourceKind; 5] = [
+pub const ORDER: [ResourceKind; 6] = [
     ResourceKind::Cluster,
     ResourceKind::Endpoints,
     ResourceKind::Listener,
     ResourceKind::Routes,
+    ResourceKind::VirtualHost,
     ResourceKind::Secret,
 ];

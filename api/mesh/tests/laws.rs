@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use api::spec::{Node, ProxyKind, ResourceKind};
 use api_mesh::{
-    mesh::{self, Key, Mesh},
+    mesh::{self, Difference, Key, Mesh},
     model::{Catalog, Change, Settings},
     object::Stored,
 };
@@ -29,11 +29,28 @@ fn nodes() -> Vec<Node> {
     let mut proxyless = node(ProxyKind::Sidecar, "grpc", "default", "198.18.0.40", &[]);
     proxyless.proxyless = true;
     vec![
+        on_demand(),
         node(ProxyKind::Sidecar, "a-1", "default", "198.18.0.1", &[("app", "a"), ("version", "v1")]),
         node(ProxyKind::Sidecar, "b-1", "other", "198.18.0.3", &[("app", "b")]),
         node(ProxyKind::Gateway, "gw", "istio-system", "198.18.0.9", &gateway),
         proxyless,
     ]
+}
+
+/// A sidecar that takes virtual hosts as resources of their own.
+fn on_demand() -> Node {
+    let mut node = node(ProxyKind::Sidecar, "c-1", "default", "198.18.0.5", &[("app", "c")]);
+    (node.ours, node.on_demand_hosts) = (true, true);
+    node
+}
+
+/// The hosts of each table of a proxy, by name.
+fn hosts_of(mesh: &Mesh, node: &Node) -> BTreeMap<String, BTreeMap<String, String>> {
+    let tables = mesh::spec(mesh, node).routes;
+    let hosts = |table: &api::spec::RouteTable| {
+        table.virtual_hosts.iter().map(|host| (host.name.clone(), format!("{host:?}"))).collect()
+    };
+    tables.into_iter().map(|(name, table)| (name, hosts(&table))).collect()
 }
 
 /// Every resource of every proxy, with its version.
@@ -91,6 +108,43 @@ proptest! {
     }
 
     #[test]
+    fn hosts_that_stand_apart_are_those_of_the_whole_table(parts in some_parts()) {
+        let mesh = mesh::resolve(&catalog(&parts)).0;
+        let whole = Node { on_demand_hosts: false, ..on_demand() };
+        prop_assert_eq!(hosts_of(&mesh, &on_demand()), hosts_of(&mesh, &whole));
+    }
+
+    #[test]
+    fn a_difference_touches_all_that_differs(parts in some_parts(), more in some_parts()) {
+        let mut catalog = catalog(&parts);
+        let mut before = mesh::resolve(&catalog).0;
+        for object in &more {
+            catalog.apply(object);
+            let after = mesh::resolve(&catalog).0;
+            let difference = Difference::between(&before, &after);
+            for node in nodes() {
+                let scope = mesh::scope(&before, &node);
+                let keys = mesh::outbound(&before, &scope);
+                if difference.keys_stay() {
+                    prop_assert_eq!(&scope, &mesh::scope(&after, &node));
+                    prop_assert_eq!(&keys, &mesh::outbound(&after, &scope));
+                }
+                for key in keys.iter().filter(|key| !difference.touches(key)) {
+                    prop_assert_eq!(before.version_of(key), after.version_of(key), "{:?}", key);
+                }
+                if difference.own_stays(&node) {
+                    let own = mesh::own(&before, &node);
+                    prop_assert_eq!(&own, &mesh::own(&after, &node));
+                    for key in own.iter() {
+                        prop_assert_eq!(before.version_of(key), after.version_of(key), "{:?}", key);
+                    }
+                }
+            }
+            before = after;
+        }
+    }
+
+    #[test]
     fn the_short_lane_leads_to_the_same_mesh(parts in some_parts(), more in some_parts()) {
         let mut catalog = catalog(&parts);
         let mut mesh = mesh::resolve(&catalog).0;
@@ -114,6 +168,30 @@ proptest! {
         }
         prop_assert_eq!(everything(&mesh), everything(&mesh::resolve(&catalog).0));
     }
+}
+
+#[test]
+fn one_header_touches_one_virtual_host() {
+    let all = parts();
+    let before = mesh::resolve(&catalog(&all)).0;
+    let changed: Vec<Stored> = all
+        .iter()
+        .map(|part| {
+            let mut value = part.to_json().unwrap();
+            if value["kind"] == "VirtualService" && value["metadata"]["name"] == "a" {
+                value["spec"]["http"][0]["headers"] = serde_json::json!({ "request": { "set": { "x": "1" } } });
+            }
+            support::object(value).unwrap()
+        })
+        .collect();
+    assert_ne!(all, changed, "there is a VirtualService a");
+    let after = mesh::resolve(&catalog(&changed)).0;
+    let difference = Difference::between(&before, &after);
+    assert!(difference.keys_stay() && difference.own_stays(&on_demand()));
+    let differs = |key: &&Key| difference.touches(key) && before.version_of(key) != after.version_of(key);
+    let view = mesh::view(&after, &on_demand());
+    let names: Vec<&str> = view.iter().filter(differs).map(|key| &**key.name()).collect();
+    assert_eq!(names, ["80/a.default.svc.cluster.local:80"]);
 }
 
 #[test]

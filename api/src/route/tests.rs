@@ -88,7 +88,7 @@ fn compile(hosts: Vec<(&str, Vec<Route>)>, ignore_port: bool) -> Arc<Routes> {
             Arc::new(VirtualHost { name: domains.to_owned(), domains: list, routes })
         })
         .collect();
-    let table = RouteTable { name: "t".to_owned(), virtual_hosts, ignore_port };
+    let table = RouteTable { name: "t".to_owned(), virtual_hosts, ignore_port, hosts_apart: false };
     let spec = Spec { routes: BTreeMap::from([("t".to_owned(), Arc::new(table))]), ..Spec::default() };
     Arc::clone(Table::compile(&spec, None).0.routes("t").unwrap())
 }

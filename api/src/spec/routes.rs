@@ -18,6 +18,19 @@ pub struct RouteTable {
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
     /// True: the port in `:authority` is ignored when a host is looked for.
     pub ignore_port: bool,
+    /// True: more hosts come as resources of their own (VHDS), named `TABLE/HOST` and asked for by the table's name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hosts_apart: bool,
+}
+
+impl RouteTable {
+    /// The whole table, given the hosts that came by themselves.
+    #[must_use]
+    pub fn with_hosts<'h>(&self, hosts: impl IntoIterator<Item = &'h Arc<VirtualHost>>) -> Self {
+        let mut whole = self.clone();
+        whole.virtual_hosts.extend(hosts.into_iter().cloned());
+        whole
+    }
 }
 
 /// The routes of some domains, first match wins.

@@ -95,7 +95,7 @@ fn read(text: &str) -> Spec {
             Some((name, to)) => hosts.push(host(name, to)),
         }
     }
-    let table = RouteTable { name: "t".to_owned(), virtual_hosts: hosts, ignore_port: true };
+    let table = RouteTable { name: "t".to_owned(), virtual_hosts: hosts, ignore_port: true, hosts_apart: false };
     spec.routes.insert("t".to_owned(), Arc::new(table));
     spec
 }

@@ -5,14 +5,11 @@
 //! so that one bad resource spoils no other. The stubs carry them under Envoy's service name.
 //! Never here: what a resource means, or which is sent when. Called by pilot (server) and proxy (client).
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+mod body;
+mod requests;
+mod server;
+
+use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::{
@@ -20,19 +17,25 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 use tonic::{
-    Request, Response, Status, Streaming,
+    Request, Status, Streaming,
     body::Body,
     client::GrpcService,
-    codegen::{Body as HttpBody, Service, StdError, http, tokio_stream::Stream},
-    server::{NamedService, StreamingService},
+    codegen::{Body as HttpBody, StdError, http, tokio_stream::Stream},
 };
 use tonic_prost::ProstCodec;
+
+pub use self::{
+    requests::Requests,
+    server::{Aggregated, AggregatedServer, Opening, Responses},
+};
 
 /// Full name of the service.
 pub const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 const WHOLE_PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 const DELTA_PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
+/// A flag and the length of a message, before each (gRPC over HTTP/2).
+const PREFIX_BYTES: usize = 5;
 /// Largest request that a server reads.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Largest response that a client reads.
@@ -319,94 +322,6 @@ where
         let path = http::uri::PathAndQuery::from_static(path);
         let codec = ProstCodec::<Q, R>::default();
         Ok(self.inner.streaming(Request::new(requests), path, codec).await?.into_inner())
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------------------- server
-
-/// The responses of one stream.
-pub type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-/// How a stream is opened: its responses, or a refusal.
-pub type Opening<T> = Pin<Box<dyn Future<Output = Result<Response<Responses<T>>, Status>> + Send>>;
-
-/// What a control plane does with streams.
-pub trait Aggregated: Send + Sync + 'static {
-    /// A state-of-the-world stream was opened.
-    fn whole(self: Arc<Self>, request: Request<Streaming<DiscoveryRequest>>) -> Opening<DiscoveryResponse>;
-    /// A delta stream was opened.
-    fn delta(self: Arc<Self>, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Opening<DeltaDiscoveryResponse>;
-}
-
-/// The server's side of the service.
-#[derive(Debug)]
-pub struct AggregatedServer<A>(Arc<A>);
-
-impl<A> Clone for AggregatedServer<A> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<A: Aggregated> AggregatedServer<A> {
-    /// Serves with this control plane.
-    pub fn new(control: Arc<A>) -> Self {
-        Self(control)
-    }
-}
-
-impl<A> NamedService for AggregatedServer<A> {
-    const NAME: &'static str = SERVICE;
-}
-
-struct Whole<A>(Arc<A>);
-impl<A: Aggregated> StreamingService<DiscoveryRequest> for Whole<A> {
-    type Response = DiscoveryResponse;
-    type ResponseStream = Responses<DiscoveryResponse>;
-    type Future = Opening<DiscoveryResponse>;
-    fn call(&mut self, request: Request<Streaming<DiscoveryRequest>>) -> Self::Future {
-        Arc::clone(&self.0).whole(request)
-    }
-}
-
-struct Delta<A>(Arc<A>);
-impl<A: Aggregated> StreamingService<DeltaDiscoveryRequest> for Delta<A> {
-    type Response = DeltaDiscoveryResponse;
-    type ResponseStream = Responses<DeltaDiscoveryResponse>;
-    type Future = Opening<DeltaDiscoveryResponse>;
-    fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        Arc::clone(&self.0).delta(request)
-    }
-}
-
-impl<A, B> Service<http::Request<B>> for AggregatedServer<A>
-where
-    A: Aggregated,
-    B: HttpBody + Send + 'static,
-    B::Error: Into<StdError> + Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let control = Arc::clone(&self.0);
-        match request.uri().path() {
-            WHOLE_PATH => Box::pin(async move {
-                let codec = ProstCodec::<DiscoveryResponse, DiscoveryRequest>::default();
-                let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(REQUEST_BYTES_MAX);
-                Ok(grpc.streaming(Whole(control), request).await)
-            }),
-            DELTA_PATH => Box::pin(async move {
-                let codec = ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
-                let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(REQUEST_BYTES_MAX);
-                Ok(grpc.streaming(Delta(control), request).await)
-            }),
-            _ => Box::pin(async { Ok(Status::unimplemented("no such method").into_http()) }),
-        }
     }
 }
 

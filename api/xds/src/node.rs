@@ -13,7 +13,7 @@ use crate::discovery;
 
 /// Metadata key of our own proxies: the version of the private protocol between them.
 pub const OURS: &str = "FERROMESH";
-/// Metadata key: virtual hosts are asked for one by one.
+/// Metadata key: virtual hosts are taken as resources of their own.
 pub const ON_DEMAND_HOSTS: &str = "FERROMESH_ON_DEMAND_HOSTS";
 
 /// Why a node cannot be read; the client is at fault.

@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use api::{authz, name::Percent, note::ObjectRef, spec::*};
 use proptest::{collection::vec, option, prelude::*};
 
-use routes::{route_table, virtual_host, weighted};
+use routes::{inline_table, route_table, virtual_host, weighted};
 
 fn word() -> impl Strategy<Value = String> {
     "[a-z][a-z0-9-]{0,8}[a-z0-9]"
@@ -128,7 +128,7 @@ fn access_log() -> impl Strategy<Value = AccessLog> {
 fn http_server() -> BoxedStrategy<HttpServer> {
     let routes = prop_oneof![
         word().prop_map(RoutesRef::Named),
-        route_table().prop_map(|table| RoutesRef::Inline(Arc::new(table))),
+        inline_table().prop_map(|table| RoutesRef::Inline(Arc::new(table))),
     ];
     let codec = prop_oneof![Just(Codec::Auto), Just(Codec::Http1), Just(Codec::Http2)];
     let client_cert = prop_oneof![

@@ -11,7 +11,7 @@ pub(super) trait Speech: Send + 'static {
     /// The protocol.
     const PROTOCOL: Protocol;
     /// What clients send.
-    type Request: Send + 'static;
+    type Request: prost::Message + Default + 'static;
     /// What they are sent.
     type Response: Send + 'static;
 

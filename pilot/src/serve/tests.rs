@@ -19,7 +19,7 @@ use api_xds::discovery::{AggregatedClient, AggregatedServer};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::body::Body;
+use tonic::{Streaming, body::Body};
 use tower::Service;
 
 use super::*;

@@ -48,6 +48,7 @@ fn kind_of(word: &str) -> ResourceKind {
         "EDS" => EDS,
         "LDS" => ResourceKind::Listener,
         "RDS" => ResourceKind::Routes,
+        "VHDS" => ResourceKind::VirtualHost,
         other => panic!("{other}"),
     }
 }
@@ -102,7 +103,7 @@ impl Talk {
             }
         }
         self.world.before = std::mem::replace(&mut self.world.now, now);
-        self.session.changed(&Changes::Names(names));
+        self.session.changed(&names);
         self
     }
 
@@ -214,8 +215,28 @@ fn what_was_not_asked_for_is_not_told() {
 fn equal_versions_are_never_sent_again() {
     let mut talk = delta("CDS a@1");
     talk.check("CDS", &["CDS a@1"]).check_mesh("CDS a@2", &["CDS a@2"]).mesh("CDS a@3").check_mesh("CDS a@2", &[]);
-    talk.session.changed(&Changes::All);
+    talk.session.changed(&BTreeMap::from([(CDS, BTreeSet::from(["a".into()]))]));
     assert_eq!(talk.says(), [""; 0]);
+}
+
+#[test]
+fn a_table_asks_for_all_its_hosts() {
+    delta("VHDS 80/a@1, VHDS 80/b@1, VHDS 81/a@1")
+        .check("VHDS +80", &["VHDS 80/a@1 80/b@1"])
+        .check_mesh("VHDS 80/a@2, VHDS 80/c@1, VHDS 81/a@2", &["VHDS 80/a@2 80/c@1 -80/b"])
+        .check("VHDS +81", &["VHDS 81/a@2"])
+        .check("VHDS -80", &[])
+        .check_mesh("VHDS 80/a@3, VHDS 81/a@3", &["VHDS 81/a@3"]);
+}
+
+#[test]
+fn a_table_without_hosts_is_said_to_have_none() {
+    delta("VHDS 80/a@1").check("VHDS +81", &["VHDS -81"]).check_mesh("VHDS 81/a@1", &["VHDS 81/a@1"]);
+}
+
+#[test]
+fn hosts_that_a_client_has_are_not_sent_again() {
+    delta("VHDS 80/a@1, VHDS 80/b@2").check("VHDS +80 =80/a@1 =80/b@1 =80/c@1", &["VHDS 80/b@2 -80/c"]);
 }
 
 #[test]

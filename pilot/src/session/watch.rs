@@ -3,7 +3,7 @@
 //! Never here: the order between types, or nonces of a stream. Used by `session`.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, hash_map},
+    collections::{BTreeSet, HashSet},
     mem,
     num::NonZeroU64,
     sync::Arc,
@@ -12,8 +12,11 @@ use std::{
 use api::spec::ResourceKind;
 use api_xds::discovery::DeltaDiscoveryRequest;
 
-use super::{Encoded, Offer};
-use crate::limits::NAMES_MAX;
+use super::{
+    Encoded, Offer,
+    held::{Entry, Held, VERSION_BITS},
+};
+use crate::limits::{MUCH_NAMES, NAMES_MAX};
 
 const EVERYTHING: &str = "*";
 
@@ -56,22 +59,26 @@ enum Look {
     Everywhere,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
-    /// Asked for by name.
-    asked: bool,
-    /// The version that the client was last sent.
-    has: Option<NonZeroU64>,
+impl Look {
+    fn at(&mut self, name: Arc<str>) {
+        match self {
+            Self::Everywhere => {}
+            Self::At(names) => drop(names.insert(name)),
+            Self::Nowhere => *self = Self::At(BTreeSet::from([name])),
+        }
+    }
 }
 
 /// One type's subscription.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     wildcard: bool,
-    entries: HashMap<Arc<str>, Entry>,
+    /// Route tables whose virtual hosts are all asked for.
+    tables: BTreeSet<Arc<str>>,
+    /// Those of them that have not been answered yet.
+    unanswered: BTreeSet<Arc<str>>,
+    entries: Held,
     look: Look,
-    /// To be sent even if the client has them, or said to be absent.
-    again: BTreeSet<Arc<str>>,
     /// Gone from the mesh; the client is told at the end of the push.
     going: BTreeSet<Arc<str>>,
     /// The client waits for an answer, if only an empty one.
@@ -94,6 +101,17 @@ fn goes_last(kind: ResourceKind) -> bool {
     matches!(kind, ResourceKind::Cluster | ResourceKind::Endpoints | ResourceKind::Routes)
 }
 
+/// The route table whose hosts a name stands for, all of them: Envoy asks so for virtual hosts.
+fn table_of_all(kind: ResourceKind, name: &str) -> Option<&str> {
+    (kind == ResourceKind::VirtualHost && !name.contains('/')).then_some(name)
+}
+
+/// A version as a client gives it back; one that is none of ours is different from all of ours.
+fn given_back(version: &str) -> Option<NonZeroU64> {
+    let ours = u64::from_str_radix(version, 16).ok().filter(|version| *version < VERSION_BITS);
+    NonZeroU64::new(ours.unwrap_or(VERSION_BITS))
+}
+
 impl Watch {
     pub(super) fn watched(&self) -> Watched {
         Watched {
@@ -105,12 +123,35 @@ impl Watch {
         }
     }
 
+    /// Whether everything asked for has been looked at and the last response was answered.
+    pub(super) fn settled(&self) -> bool {
+        self.at_rest() && self.answered == self.nonce
+    }
+
+    /// Whether there is much to look at.
+    pub(super) fn much(&self) -> bool {
+        match &self.look {
+            Look::Nowhere => false,
+            Look::At(names) => names.len() >= MUCH_NAMES,
+            Look::Everywhere => {
+                !self.resumed && (self.wildcard || !self.tables.is_empty() || self.entries.len() >= MUCH_NAMES)
+            }
+        }
+    }
+
     pub(super) fn wants(&self, name: &str) -> bool {
-        self.wildcard || self.entries.get(name).is_some_and(|entry| entry.asked)
+        self.wildcard || self.entries.get(name).is_some_and(Entry::asked)
+    }
+
+    /// Whether a name is asked for, or the client has it.
+    fn concerns(&self, name: &str) -> bool {
+        let of_table = || name.split_once('/').is_some_and(|(table, _)| self.tables.contains(table));
+        self.wildcard || self.entries.get(name).is_some() || !self.tables.is_empty() && of_table()
     }
 
     pub(super) fn send_again(&mut self, name: &Arc<str>) {
-        self.again.insert(Arc::clone(name));
+        self.entries.entry(name, || Arc::clone(name)).send_again(true);
+        self.look.at(Arc::clone(name));
     }
 
     pub(super) fn look_at_all(&mut self) {
@@ -118,29 +159,35 @@ impl Watch {
     }
 
     pub(super) fn look_at(&mut self, names: &BTreeSet<Arc<str>>) {
-        let entries = &self.entries;
-        let wildcard = self.wildcard;
-        let wanted = names.iter().filter(|name| wildcard || entries.contains_key(*name)).cloned();
-        match &mut self.look {
-            Look::Everywhere => {}
-            Look::At(known) => known.extend(wanted),
-            Look::Nowhere => {
-                let wanted: BTreeSet<Arc<str>> = wanted.collect();
-                if !wanted.is_empty() {
-                    self.look = Look::At(wanted);
-                }
+        if matches!(self.look, Look::Everywhere) {
+            return;
+        }
+        for name in names {
+            if self.concerns(name) {
+                self.look.at(Arc::clone(name));
             }
         }
     }
 
-    fn ask_for(&mut self, kind: ResourceKind, name: &str, offer: &impl Offer) -> Result<&mut Entry, Overfull> {
-        if self.entries.len() >= NAMES_MAX && !self.entries.contains_key(name) {
+    fn ask_for(&mut self, kind: ResourceKind, name: &str, offer: &impl Offer) -> Result<(), Overfull> {
+        if self.entries.len() >= NAMES_MAX && self.entries.get(name).is_none() {
             return Err(Overfull);
         }
-        let name = offer.known(kind, name).unwrap_or_else(|| Arc::from(name));
-        let entry = self.entries.entry(name).or_default();
-        entry.asked = true;
-        Ok(entry)
+        let shared = || offer.known(kind, name).unwrap_or_else(|| Arc::from(name));
+        self.entries.entry(name, shared).ask(true);
+        Ok(())
+    }
+
+    /// Asks for a name that is to be answered in any case.
+    fn ask_anew(&mut self, kind: ResourceKind, name: &str, offer: &impl Offer) -> Result<(), Overfull> {
+        self.ask_for(kind, name, offer)?;
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.send_again(true);
+        }
+        if !matches!(self.look, Look::Everywhere) {
+            self.look.at(offer.known(kind, name).unwrap_or_else(|| Arc::from(name)));
+        }
+        Ok(())
     }
 
     /// Delta: takes names in and out; true: something is asked for.
@@ -159,37 +206,48 @@ impl Watch {
             self.resumed = !request.initial_resource_versions.is_empty();
             self.owed = !self.resumed;
             self.edition = offer.edition();
-            for (name, version) in &request.initial_resource_versions {
-                let asked = wanted.contains(name);
-                let entry = self.ask_for(kind, name, offer)?;
-                entry.asked = asked;
-                // A version that is none of ours is different from all of ours.
-                entry.has = u64::from_str_radix(version, 16).ok().and_then(NonZeroU64::new).or(Some(NonZeroU64::MAX));
+            let named: HashSet<&str> = wanted.iter().map(String::as_str).collect();
+            if request.initial_resource_versions.len() > NAMES_MAX {
+                return Err(Overfull);
             }
+            self.entries.extend(request.initial_resource_versions.iter().map(|(name, version)| {
+                let mut entry = Entry::default();
+                entry.ask(named.contains(name.as_str()));
+                entry.put(given_back(version));
+                (offer.known(kind, name).unwrap_or_else(|| Arc::from(name.as_str())), entry)
+            }));
         }
         for name in wanted {
             if name == EVERYTHING {
                 self.wildcard = true;
                 self.look_at_all();
-                continue;
-            }
-            self.ask_for(kind, name, offer)?;
-            if !(first && request.initial_resource_versions.contains_key(name)) {
-                self.again.insert(offer.known(kind, name).unwrap_or_else(|| Arc::from(name.as_str())));
+            } else if first && request.initial_resource_versions.contains_key(name) {
+                // noted already
+            } else if let Some(table) = table_of_all(kind, name) {
+                let table: Arc<str> = table.into();
+                self.unanswered.insert(Arc::clone(&table));
+                self.tables.insert(table);
+                self.look_at_all();
+            } else {
+                self.ask_anew(kind, name, offer)?;
             }
         }
         for name in &request.resource_names_unsubscribe {
             if name == EVERYTHING {
                 self.wildcard = false;
-                self.entries.retain(|_, entry| entry.asked);
+                self.entries.retain(|_, entry| entry.asked());
+            } else if let Some(table) = table_of_all(kind, name) {
+                self.tables.remove(table);
+                self.unanswered.remove(table);
+                let of_table = |name: &str| name.split_once('/').is_some_and(|(of, _)| of == table);
+                self.entries.retain(|name, entry| entry.asked() || !of_table(name));
             } else if self.wildcard {
-                if let Some(entry) = self.entries.get_mut(name.as_str()) {
-                    entry.asked = false;
+                if let Some(entry) = self.entries.get_mut(name) {
+                    entry.ask(false);
                 }
             } else {
-                self.entries.remove(name.as_str());
+                self.entries.remove(name);
                 self.going.remove(name.as_str());
-                self.again.remove(name.as_str());
             }
         }
         Ok(first || !wanted.is_empty() || !request.resource_names_unsubscribe.is_empty())
@@ -213,19 +271,18 @@ impl Watch {
         let named: HashSet<&str> = names.iter().map(String::as_str).filter(|name| *name != EVERYTHING).collect();
         let mut different = fresh || self.wildcard != was_everything;
         for name in &named {
-            if self.entries.get(*name).is_none_or(|entry| !entry.asked) {
+            if self.entries.get(name).is_none_or(|entry| !entry.asked()) {
                 different = true;
-                self.ask_for(kind, name, offer)?;
-                self.again.insert(offer.known(kind, name).unwrap_or_else(|| Arc::from(*name)));
+                self.ask_anew(kind, name, offer)?;
             }
         }
         let wildcard = self.wildcard;
         self.entries.retain(|name, entry| {
-            if entry.asked && !named.contains(&**name) {
-                entry.asked = false;
+            if entry.asked() && !named.contains(&**name) {
+                entry.ask(false);
                 different |= has_wildcard(kind);
             }
-            entry.asked || wildcard
+            entry.asked() || wildcard
         });
         if different && has_wildcard(kind) {
             self.owed = true;
@@ -234,30 +291,36 @@ impl Watch {
         Ok(different)
     }
 
-    fn candidates(&mut self, kind: ResourceKind, offer: &impl Offer) -> BTreeSet<Arc<str>> {
-        let mut names = match mem::take(&mut self.look) {
-            Look::Nowhere => BTreeSet::new(),
-            Look::At(names) => names,
+    /// Names to compare, in order.
+    fn candidates(&mut self, kind: ResourceKind, offer: &impl Offer) -> Vec<Arc<str>> {
+        match mem::take(&mut self.look) {
+            Look::Nowhere => Vec::new(),
+            Look::At(names) => names.into_iter().filter(|name| self.concerns(name)).collect(),
             Look::Everywhere => {
-                let mut names: BTreeSet<Arc<str>> = self.entries.keys().cloned().collect();
-                if self.wildcard {
-                    names.extend(offer.names(kind));
-                }
+                let mut names = if self.wildcard {
+                    offer.names(kind)
+                } else if self.tables.is_empty() {
+                    Vec::new()
+                } else {
+                    offer.names(kind).into_iter().filter(|name| self.concerns(name)).collect()
+                };
+                names.extend(self.entries.iter().map(|(name, _)| Arc::clone(name)));
+                names.sort_unstable();
+                names.dedup();
                 names
             }
-        };
-        names.extend(self.again.iter().cloned());
-        names.retain(|name| self.wildcard || self.entries.contains_key(name));
-        names
+        }
     }
 
     /// Compares what the client has with what there is, and notes it as sent.
     fn compare(&mut self, kind: ResourceKind, offer: &impl Offer) -> Findings {
         let mut findings = Findings::default();
+        let everywhere = matches!(self.look, Look::Everywhere);
         for name in self.candidates(kind, offer) {
-            let again = self.again.remove(&name);
             let Some(encoded) = offer.encoded(kind, &name) else {
-                let has = self.entries.get(&name).is_some_and(|entry| entry.has.is_some());
+                let Some(entry) = self.entries.get_mut(&name) else { continue };
+                let (has, again) = (entry.has().is_some(), entry.again());
+                entry.send_again(false);
                 if has && goes_last(kind) {
                     self.going.insert(name);
                 } else if has || again {
@@ -267,31 +330,39 @@ impl Watch {
                 continue;
             };
             self.going.remove(&name);
-            let entry = match self.entries.entry(Arc::clone(&name)) {
-                hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                hash_map::Entry::Vacant(entry) => entry.insert(Entry::default()),
-            };
-            match entry.has.replace(encoded.version) {
+            let entry = self.entries.entry(&name, || Arc::clone(&name));
+            let (had, again) = (entry.has(), entry.again());
+            entry.send_again(false);
+            entry.put(Some(encoded.version));
+            match had {
                 None => findings.new.push(name),
                 Some(version) if version != encoded.version || again => findings.changed.push(name),
                 Some(_) => continue,
             }
             findings.resources.push(encoded);
         }
+        for table in mem::take(&mut self.unanswered) {
+            let of_table = |name: &str| name.split_once('/').is_some_and(|(of, _)| *of == *table);
+            if !self.entries.iter().any(|(name, entry)| entry.has().is_some() && of_table(name)) {
+                findings.removed.push(table); // it has no hosts
+            }
+        }
+        if everywhere {
+            self.entries.shrink();
+        }
         findings
     }
 
     fn forget(&mut self, name: &Arc<str>) {
-        if let hash_map::Entry::Occupied(mut entry) = self.entries.entry(Arc::clone(name)) {
-            entry.get_mut().has = None;
-            if !entry.get().asked {
-                entry.remove();
-            }
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.put(None);
+        if !entry.asked() {
+            self.entries.remove(name);
         }
     }
 
     fn at_rest(&self) -> bool {
-        matches!(self.look, Look::Nowhere) && self.again.is_empty() && !self.owed
+        matches!(self.look, Look::Nowhere) && !self.owed
     }
 
     /// Delta: what was added or changed, and the removals that need not wait.
@@ -351,9 +422,7 @@ impl Watch {
     }
 
     fn all(&self, kind: ResourceKind, offer: &impl Offer) -> Vec<Arc<Encoded>> {
-        let mut names: Vec<&Arc<str>> =
-            self.entries.iter().filter(|(_, entry)| entry.has.is_some()).map(|(name, _)| name).collect();
-        names.sort_unstable();
-        names.into_iter().filter_map(|name| offer.encoded(kind, name)).collect()
+        let had = self.entries.iter().filter(|(_, entry)| entry.has().is_some());
+        had.filter_map(|(name, _)| offer.encoded(kind, name)).collect()
     }
 }

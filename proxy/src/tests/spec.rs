@@ -70,7 +70,7 @@ pub(super) fn route(action: Action) -> Route {
 
 pub(super) fn table(routes: Vec<Route>) -> RouteTable {
     let host = VirtualHost { name: "any".into(), domains: vec!["*".into()], routes };
-    RouteTable { name: "r".into(), virtual_hosts: vec![Arc::new(host)], ignore_port: true }
+    RouteTable { name: "r".into(), virtual_hosts: vec![Arc::new(host)], ignore_port: true, hosts_apart: false }
 }
 
 pub(super) fn server(routes: Vec<Route>) -> HttpServer {

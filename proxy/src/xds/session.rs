@@ -5,6 +5,8 @@
 //! A response is acknowledged only after the table that holds it serves: the caller says so with [`Session::served`].
 //! Never here: sockets, protobuf, clocks. Driven by `xds::stream`.
 
+mod hosts;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -13,13 +15,15 @@ use std::{
 use api::spec::{
     CertificateRef, ClientTls, Discovery, Network, Resource, ResourceKind, RootsRef, RoutesRef, Spec, UpstreamTls,
 };
+use hosts::Hosts;
 
 /// The types we subscribe to, in the order in which they are asked for.
-pub(crate) const KINDS: [ResourceKind; 5] = [
+pub(crate) const KINDS: [ResourceKind; 6] = [
     ResourceKind::Cluster,
     ResourceKind::Endpoints,
     ResourceKind::Listener,
     ResourceKind::Routes,
+    ResourceKind::VirtualHost,
     ResourceKind::Secret,
 ];
 
@@ -80,6 +84,7 @@ struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     spec: Spec,
+    hosts: Hosts,
     subscriptions: BTreeMap<ResourceKind, Subscription>,
     held: Vec<Held>,
     changed: bool,
@@ -151,11 +156,11 @@ impl Session {
         let mut names = BTreeSet::new();
         for received in resources {
             names.insert(received.name.clone());
-            subscription.awaited.remove(&received.name);
+            subscription.awaited.remove(hosts::asked_as(kind, &received.name));
             match received.resource {
                 Ok(resource) if resource.kind() == kind => {
-                    subscription.versions.insert(received.name.clone(), received.version);
-                    insert(&mut self.spec, resource);
+                    insert(&mut self.spec, &mut self.hosts, &received.name, resource);
+                    subscription.versions.insert(received.name, received.version);
                     self.changed = true;
                 }
                 Ok(resource) => refused.push(format!("{}: a {:?} came as {kind:?}", received.name, resource.kind())),
@@ -165,8 +170,9 @@ impl Session {
         for name in removed {
             subscription.awaited.remove(&name);
             subscription.versions.remove(&name);
-            self.changed |= remove(&mut self.spec, kind, &name);
+            self.changed |= remove(&mut self.spec, &mut self.hosts, kind, &name);
         }
+        self.hosts.join(&mut self.spec);
         self.held.push(Held { kind, nonce, names, refused });
         self.resubscribe()
     }
@@ -178,9 +184,15 @@ impl Session {
         self.held
             .drain(..)
             .map(|held| {
-                let of_kind = faults.iter().filter(|(kind, name, _)| *kind == held.kind && held.names.contains(name));
-                let refused: Vec<String> =
-                    held.refused.into_iter().chain(of_kind.map(|(_, name, why)| format!("{name}: {why}"))).collect();
+                let concerns = |(kind, name, why): &&(ResourceKind, String, String)| {
+                    if held.kind == ResourceKind::VirtualHost {
+                        hosts::told_in(*kind, name, why, &held.names)
+                    } else {
+                        *kind == held.kind && held.names.contains(name)
+                    }
+                };
+                let faults = faults.iter().filter(concerns).map(|(_, name, why)| format!("{name}: {why}"));
+                let refused: Vec<String> = held.refused.into_iter().chain(faults).collect();
                 Request {
                     kind: held.kind,
                     subscribe: Vec::new(),
@@ -199,6 +211,7 @@ impl Session {
         for (kind, wanted) in [
             (ResourceKind::Endpoints, wanted_endpoints(&self.spec)),
             (ResourceKind::Routes, wanted_routes(&self.spec)),
+            (ResourceKind::VirtualHost, self.hosts.wanted()),
             (ResourceKind::Secret, wanted_secrets(&self.spec)),
         ] {
             let subscription = self.subscriptions.entry(kind).or_default();
@@ -209,8 +222,8 @@ impl Session {
             }
             for name in &unsubscribe {
                 subscription.awaited.remove(name);
-                subscription.versions.remove(name);
-                remove(&mut self.spec, kind, name);
+                subscription.versions.retain(|held, _| hosts::asked_as(kind, held) != name);
+                remove(&mut self.spec, &mut self.hosts, kind, name);
             }
             subscription.awaited.extend(subscribe.iter().cloned());
             subscription.names = wanted;
@@ -225,26 +238,25 @@ fn is_wildcard(kind: ResourceKind) -> bool {
     matches!(kind, ResourceKind::Cluster | ResourceKind::Listener)
 }
 
-fn insert(spec: &mut Spec, resource: Resource) {
+fn insert(spec: &mut Spec, hosts: &mut Hosts, name: &str, resource: Resource) {
     match resource {
         Resource::Cluster(it) => drop(spec.clusters.insert(it.name.clone(), it)),
         Resource::Endpoints(it) => drop(spec.endpoints.insert(it.cluster.clone(), it)),
         Resource::Listener(it) => drop(spec.listeners.insert(it.name.clone(), it)),
-        Resource::Routes(it) => drop(spec.routes.insert(it.name.clone(), it)),
+        Resource::Routes(it) => hosts.table(spec, it),
         Resource::Secret(it) => drop(spec.secrets.insert(it.name.clone(), it)),
-        // Not subscribed to: hosts come inside their route tables.
-        Resource::VirtualHost(_) => {}
+        Resource::VirtualHost(it) => hosts.host(name, it),
     }
 }
 
-fn remove(spec: &mut Spec, kind: ResourceKind, name: &str) -> bool {
+fn remove(spec: &mut Spec, hosts: &mut Hosts, kind: ResourceKind, name: &str) -> bool {
     match kind {
         ResourceKind::Cluster => spec.clusters.remove(name).is_some(),
         ResourceKind::Endpoints => spec.endpoints.remove(name).is_some(),
         ResourceKind::Listener => spec.listeners.remove(name).is_some(),
-        ResourceKind::Routes => spec.routes.remove(name).is_some(),
+        ResourceKind::Routes => hosts.no_table(spec, name),
         ResourceKind::Secret => spec.secrets.remove(name).is_some(),
-        ResourceKind::VirtualHost => false,
+        ResourceKind::VirtualHost => hosts.no_host(name),
     }
 }
 
@@ -292,109 +304,4 @@ fn wanted_secrets(spec: &Spec) -> BTreeSet<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use api::spec::{Balance, Breakers, Cluster, Endpoints, RouteTable, UpstreamHttp};
-
-    use super::*;
-
-    fn cluster(name: &str) -> Resource {
-        Resource::Cluster(Arc::new(Cluster {
-            name: name.into(),
-            discovery: Discovery::Eds,
-            balance: Balance::RoundRobin,
-            connect_timeout: Duration::from_secs(1),
-            breakers: Breakers::default(),
-            outlier: None,
-            tls: UpstreamTls::Off,
-            http: UpstreamHttp::default(),
-            bind_source: None,
-            keepalive: None,
-            proxy_header: None,
-            service: None,
-            origin: None,
-        }))
-    }
-
-    fn endpoints(name: &str) -> Resource {
-        Resource::Endpoints(Arc::new(Endpoints { cluster: name.into(), localities: Vec::new() }))
-    }
-
-    fn response(kind: ResourceKind, nonce: &str, resources: Vec<(&str, Result<Resource, String>)>) -> Response {
-        let resources = resources
-            .into_iter()
-            .map(|(name, resource)| Received { name: name.into(), version: format!("v-{nonce}"), resource })
-            .collect();
-        Response { kind, nonce: nonce.into(), resources, removed: Vec::new() }
-    }
-
-    #[test]
-    fn a_stream_begins_with_the_wildcards() {
-        let opened = Session::default().open();
-        let kinds: Vec<_> = opened.iter().map(|r| (r.kind, r.subscribe.clone())).collect();
-        assert_eq!(kinds, [(ResourceKind::Cluster, vec!["*".into()]), (ResourceKind::Listener, vec!["*".into()])]);
-    }
-
-    #[test]
-    fn a_cluster_brings_its_endpoints_and_is_acknowledged_once_it_serves() {
-        let mut session = Session::default();
-        session.open();
-        let next = session.on_response(response(ResourceKind::Cluster, "1", vec![("a", Ok(cluster("a")))]));
-        assert_eq!(
-            (next.len(), next[0].kind, next[0].subscribe.clone()),
-            (1, ResourceKind::Endpoints, vec!["a".into()])
-        );
-        assert_eq!(session.awaited(), 1);
-        session.on_response(response(ResourceKind::Endpoints, "2", vec![("a", Ok(endpoints("a")))]));
-        assert_eq!(session.awaited(), 0);
-        let acks = session.served(&[]);
-        assert_eq!(acks.iter().map(|r| r.nonce.as_str()).collect::<Vec<_>>(), ["1", "2"]);
-        assert!(acks.iter().all(|r| r.refused.is_none()));
-        assert!(session.served(&[]).is_empty(), "acknowledged once only");
-    }
-
-    #[test]
-    fn a_bad_resource_is_refused_with_its_reason_and_does_not_stop_a_good_one() {
-        let mut session = Session::default();
-        let mixed = vec![("a", Ok(cluster("a"))), ("b", Err("no such field".to_owned()))];
-        session.on_response(response(ResourceKind::Cluster, "1", mixed));
-        assert!(session.spec().clusters.contains_key("a"));
-        let acks = session.served(&[(ResourceKind::Cluster, "a".into(), "cannot be built".into())]);
-        assert_eq!(acks[0].refused.as_deref(), Some("b: no such field; a: cannot be built"));
-    }
-
-    #[test]
-    fn what_was_held_before_a_lost_stream_is_kept_and_named() {
-        let mut session = Session::default();
-        session.open();
-        session.on_response(response(ResourceKind::Cluster, "1", vec![("a", Ok(cluster("a")))]));
-        session.on_response(response(ResourceKind::Endpoints, "2", vec![("a", Ok(endpoints("a")))]));
-        let opened = session.open();
-        assert_eq!(opened[0].held["a"], "v-1");
-        assert_eq!(opened[1].held["a"], "v-2");
-        assert!(session.spec().clusters.contains_key("a"));
-        assert!(session.served(&[]).is_empty(), "nonces of the old stream are void");
-    }
-
-    #[test]
-    fn a_removed_cluster_takes_its_endpoints_along() {
-        let mut session = Session::default();
-        session.on_response(response(ResourceKind::Cluster, "1", vec![("a", Ok(cluster("a")))]));
-        session.on_response(response(ResourceKind::Endpoints, "2", vec![("a", Ok(endpoints("a")))]));
-        let gone = Response { removed: vec!["a".into()], ..response(ResourceKind::Cluster, "3", vec![]) };
-        let next = session.on_response(gone);
-        assert_eq!(next[0].unsubscribe, ["a"]);
-        assert!(session.spec().endpoints.is_empty());
-    }
-
-    #[test]
-    fn a_resource_of_the_wrong_type_is_refused() {
-        let mut session = Session::default();
-        let routes =
-            Resource::Routes(Arc::new(RouteTable { name: "a".into(), virtual_hosts: vec![], ignore_port: false }));
-        session.on_response(response(ResourceKind::Cluster, "1", vec![("a", Ok(routes))]));
-        assert!(session.served(&[])[0].refused.is_some());
-        assert!(session.spec().routes.is_empty());
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use api::{
 use super::{
     Mesh,
     gateway::{Use, admits},
-    key::{ClientKind, Scope},
+    key::{ClientKind, HostsStand, Scope},
     services::Services,
 };
 use crate::model::{
@@ -84,7 +84,12 @@ fn destinations(mesh: &Mesh, service: &VirtualService, found: &mut Findings) {
     });
     let tcp = service.connection_destinations();
     let namespace = service.meta.namespace();
-    let scope = Scope { kind: ClientKind::Sidecar, namespace: namespace.into(), selectors: std::sync::Arc::default() };
+    let scope = Scope {
+        kind: ClientKind::Sidecar,
+        namespace: namespace.into(),
+        selectors: std::sync::Arc::default(),
+        hosts: HostsStand::Inside,
+    };
     for destination in http.chain(tcp) {
         let Destination { host, subset, port, path } = destination;
         let Some(target) = find(&mesh.services, host.as_str(), namespace) else {

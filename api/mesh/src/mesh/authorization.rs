@@ -29,7 +29,7 @@ pub(crate) struct Guarded {
 }
 
 /// All policies, by namespace.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Policies {
     namespaces: BTreeMap<String, BTreeMap<ObjectRef, Shared<AuthorizationPolicy>>>,
 }

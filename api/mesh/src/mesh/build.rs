@@ -40,6 +40,13 @@ pub fn build(mesh: &Mesh, key: &Key) -> Option<Resource> {
         }
         Recipe::ApiListener(_, id, port) => Resource::Listener(Arc::new(outbound::api(mesh, id, *port, name)?)),
         Recipe::PortRoutes(scope, port) => Resource::Routes(Arc::new(routes::port_table(mesh, scope, *port, name))),
+        Recipe::PortRest(_) => Resource::Routes(Arc::new(routes::rest_table(mesh, name))),
+        Recipe::ServiceHost(scope, id, port) => {
+            Resource::VirtualHost(Arc::new(routes::service_host(mesh, scope, id, *port)?))
+        }
+        Recipe::OtherHost(scope, host, port) => {
+            Resource::VirtualHost(Arc::new(routes::other_host(mesh, scope, host, *port)?))
+        }
         Recipe::ServiceRoutes(scope, id, port) => {
             Resource::Routes(Arc::new(routes::service_table(mesh, scope, id, *port, name)?))
         }
@@ -64,7 +71,7 @@ pub fn build(mesh: &Mesh, key: &Key) -> Option<Resource> {
 /// Hash of everything that `build` of this key reads.
 pub(crate) fn version_of(mesh: &Mesh, key: &Key) -> u64 {
     let content = match &key.recipe {
-        Recipe::Fixed(_) | Recipe::VirtualOutbound => mesh.config.version(),
+        Recipe::Fixed(_) | Recipe::VirtualOutbound | Recipe::PortRest(_) => mesh.config.version(),
         Recipe::Cluster(key) => ClusterInputs::of(mesh, key).map_or(0, |inputs| inputs.cluster_version(mesh)),
         Recipe::InboundCluster(key) => cluster::inbound_version(mesh, key),
         Recipe::Endpoints(key) => ClusterInputs::of(mesh, key).map_or(0, |inputs| inputs.endpoints_version(key)),
@@ -73,7 +80,10 @@ pub(crate) fn version_of(mesh: &Mesh, key: &Key) -> u64 {
         Recipe::ServiceListener(scope, id, ..) => outbound::service_version(mesh, scope, id),
         Recipe::ApiListener(_, id, _) => hash_of(&(mesh.services.get(id).map(Shared::version), mesh.config.version())),
         Recipe::PortRoutes(scope, port) => routes::port_version(mesh, scope, *port),
-        Recipe::ServiceRoutes(scope, id, _) => routes::service_version(mesh, scope, id),
+        Recipe::OtherHost(scope, host, _) => routes::other_version(mesh, scope, host),
+        Recipe::ServiceHost(scope, id, _) | Recipe::ServiceRoutes(scope, id, _) => {
+            routes::service_version(mesh, scope, id)
+        }
         Recipe::GatewayListener(selection, ..) | Recipe::GatewayRoutes(selection, _) => {
             gateway::version(mesh, selection)
         }

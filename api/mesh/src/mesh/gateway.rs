@@ -427,7 +427,7 @@ pub(crate) fn table(mesh: &Mesh, selection: &Selection, table: &GatewayTable, na
     if virtual_hosts.is_empty() {
         virtual_hosts.push(Arc::new(black_hole(port)));
     }
-    Some(RouteTable { name: name.to_owned(), virtual_hosts, ignore_port: true })
+    Some(RouteTable { name: name.to_owned(), virtual_hosts, ignore_port: true, hosts_apart: false })
 }
 
 fn whole(action: Action, origin: Option<Origin>) -> Route {

@@ -120,6 +120,7 @@ fn table(cluster: &str, host: &str, operation: &str) -> RouteTable {
             routes: vec![route],
         })],
         ignore_port: false,
+        hosts_apart: false,
     }
 }
 

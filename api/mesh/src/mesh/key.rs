@@ -25,6 +25,15 @@ pub(crate) enum ClientKind {
     Proxyless,
 }
 
+/// Where a client wants the virtual hosts of a port's route table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum HostsStand {
+    /// In the table.
+    Inside,
+    /// As resources of their own (VHDS).
+    Apart,
+}
+
 /// The inputs that proxies share: all proxies of one scope have the same outbound keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
@@ -34,6 +43,8 @@ pub struct Scope {
     pub(crate) namespace: Arc<str>,
     /// Those of the mesh's client selectors that select the workload.
     pub(crate) selectors: Arc<BTreeSet<Arc<Labels>>>,
+    /// Where it wants virtual hosts.
+    pub(crate) hosts: HostsStand,
 }
 
 /// One resource and all that its content depends on besides the mesh. Cheap to clone.
@@ -66,6 +77,12 @@ pub(crate) enum Recipe {
     ApiListener(Arc<Scope>, ServiceId, u16),
     /// Routes of all services on a port.
     PortRoutes(Arc<Scope>, u16),
+    /// The same table without its hosts, which stand apart: what happens to requests that none of them takes.
+    PortRest(u16),
+    /// The virtual host of a service in a port's table.
+    ServiceHost(Arc<Scope>, ServiceId, u16),
+    /// The virtual host of a host in a port's table that VirtualServices name and no service has.
+    OtherHost(Arc<Scope>, Arc<str>, u16),
     /// Routes of one service's port.
     ServiceRoutes(Arc<Scope>, ServiceId, u16),
     /// Connections to a port of a gateway.
@@ -174,7 +191,10 @@ impl Key {
             | Recipe::ServiceListener(..)
             | Recipe::ApiListener(..)
             | Recipe::GatewayListener(..) => ResourceKind::Listener,
-            Recipe::PortRoutes(..) | Recipe::ServiceRoutes(..) | Recipe::GatewayRoutes(..) => ResourceKind::Routes,
+            Recipe::PortRoutes(..) | Recipe::PortRest(_) | Recipe::ServiceRoutes(..) | Recipe::GatewayRoutes(..) => {
+                ResourceKind::Routes
+            }
+            Recipe::ServiceHost(..) | Recipe::OtherHost(..) => ResourceKind::VirtualHost,
             Recipe::Secret(_) | Recipe::Roots(_) => ResourceKind::Secret,
         }
     }

@@ -24,7 +24,7 @@ impl Modes {
 }
 
 /// All policies about peers, and all that denies.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Peers {
     mesh: Option<MtlsMode>,
     namespaces: BTreeMap<String, MtlsMode>,

@@ -5,7 +5,7 @@
 //! Never here: single routes (`http_route`), gateways. Called by `build`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -15,9 +15,9 @@ use api::spec::{Action, HeaderChanges, Route, RouteMatch, RouteTable, VirtualHos
 use super::{
     Mesh, cluster,
     http_route::{self, Client},
-    key::{ClientKind, Scope},
+    key::{ClientKind, HostsStand, Scope},
 };
-use crate::model::{GatewayRef, OutboundPolicy, Service, ServicePort, Shared, VirtualService};
+use crate::model::{GatewayRef, OutboundPolicy, Service, ServiceId, ServicePort, Shared, VirtualService};
 
 /// Whether requests to a service's port are routed by a table shared with the port's other services.
 pub(crate) fn shares_port_table(service: &Service, port: &ServicePort) -> bool {
@@ -93,29 +93,64 @@ pub(crate) fn port_table(mesh: &Mesh, scope: &Scope, port: u16, name: &str) -> R
     let mut taken: BTreeSet<String> = BTreeSet::new();
     let mut hosts = Vec::with_capacity(inputs.services.len() + 1);
     // full names first: a short name of one service never takes the full name of another
-    let mut add = |name: String, domains: Vec<String>, routes: Vec<Route>| {
-        let domains: Vec<String> = domains.into_iter().filter(|domain| taken.insert(domain.clone())).collect();
+    let mut add = |host: VirtualHost| {
+        let domains: Vec<String> = host.domains.into_iter().filter(|domain| taken.insert(domain.clone())).collect();
         if !domains.is_empty() {
-            hosts.push(Arc::new(VirtualHost { name, domains, routes }));
+            hosts.push(Arc::new(VirtualHost { domains, ..host }));
         }
     };
     for (service, routing) in &inputs.services {
-        let routes = service_routes(mesh, scope, service, *routing, port);
-        add(format!("{}:{port}", service.id.host), domains(mesh, service, scope), routes);
+        add(of_service(mesh, scope, service, *routing, port));
     }
     for (host, routing) in &inputs.others {
-        let client = Client { scope, gateways: &[GatewayRef::Mesh], port };
-        let routes = http_route::routes(mesh, routing, &client);
-        if !routes.is_empty() {
-            add(format!("{host}:{port}"), host_domains(mesh, host, scope), routes);
+        if let Some(host) = of_other(mesh, scope, host, routing, port) {
+            add(host);
         }
     }
-    let (name_of_rest, action) = rest(mesh);
-    hosts.push(Arc::new(VirtualHost {
-        name: name_of_rest.to_owned(),
+    hosts.push(Arc::new(host_of_rest(mesh)));
+    RouteTable { name: name.to_owned(), virtual_hosts: hosts, ignore_port: true, hosts_apart: false }
+}
+
+/// Name of the virtual host of a host in a port's table.
+pub(crate) fn host_name(host: &str, port: u16) -> String {
+    format!("{host}:{port}")
+}
+
+fn of_service(
+    mesh: &Mesh,
+    scope: &Scope,
+    service: &Service,
+    routing: Option<&Shared<VirtualService>>,
+    port: u16,
+) -> VirtualHost {
+    VirtualHost {
+        name: host_name(&service.id.host, port),
+        domains: domains(mesh, service, scope),
+        routes: service_routes(mesh, scope, service, routing, port),
+    }
+}
+
+/// The virtual host of a host that no service has; none: no rule is for this client.
+fn of_other(
+    mesh: &Mesh,
+    scope: &Scope,
+    host: &str,
+    routing: &Shared<VirtualService>,
+    port: u16,
+) -> Option<VirtualHost> {
+    let client = Client { scope, gateways: &[GatewayRef::Mesh], port };
+    let routes = http_route::routes(mesh, routing, &client);
+    let domains = || host_domains(mesh, host, scope);
+    (!routes.is_empty()).then(|| VirtualHost { name: host_name(host, port), domains: domains(), routes })
+}
+
+fn host_of_rest(mesh: &Mesh) -> VirtualHost {
+    let (name, action) = rest(mesh);
+    VirtualHost {
+        name: name.to_owned(),
         domains: vec!["*".to_owned()],
         routes: vec![Route {
-            name: name_of_rest.to_owned(),
+            name: name.to_owned(),
             matches: RouteMatch::default(),
             action,
             headers: HeaderChanges::default(),
@@ -123,8 +158,64 @@ pub(crate) fn port_table(mesh: &Mesh, scope: &Scope, port: u16, name: &str) -> R
             operation: String::new(),
             origin: None,
         }],
-    }));
-    RouteTable { name: name.to_owned(), virtual_hosts: hosts, ignore_port: true }
+    }
+}
+
+// --------------------------------------------------------------------------------------------------- hosts that stand apart
+
+/// The hosts of a port's table.
+pub(crate) struct PortHosts {
+    pub(crate) services: Vec<ServiceId>,
+    /// Hosts that no service has.
+    pub(crate) others: Vec<Arc<str>>,
+    /// Two of them want one domain: who has it can be said in the table as a whole only.
+    pub(crate) disputed: bool,
+}
+
+/// The hosts of a port's table; none: there is no such table.
+pub(crate) fn hosts(mesh: &Mesh, scope: &Scope, port: u16) -> Option<PortHosts> {
+    let inputs = PortInputs::of(mesh, scope, port);
+    if inputs.services.is_empty() {
+        return None;
+    }
+    let others: Vec<Arc<str>> = inputs.others.iter().map(|(host, _)| Arc::from(*host)).collect();
+    let disputed = scope.hosts == HostsStand::Apart && {
+        let mut taken = HashSet::new();
+        let of_services = inputs.services.iter().flat_map(|(service, _)| domains(mesh, service, scope));
+        let of_others = others.iter().flat_map(|host| host_domains(mesh, host, scope));
+        !of_services.chain(of_others).all(|domain| taken.insert(domain))
+    };
+    let services = inputs.services.iter().map(|(service, _)| service.id.clone()).collect();
+    Some(PortHosts { services, others, disputed })
+}
+
+/// The table of a port without the hosts that stand apart.
+pub(crate) fn rest_table(mesh: &Mesh, name: &str) -> RouteTable {
+    let rest = vec![Arc::new(host_of_rest(mesh))];
+    RouteTable { name: name.to_owned(), virtual_hosts: rest, ignore_port: true, hosts_apart: true }
+}
+
+pub(crate) fn service_host(mesh: &Mesh, scope: &Scope, id: &ServiceId, port: u16) -> Option<VirtualHost> {
+    let (service, routing) = one(mesh, scope, id)?;
+    Some(of_service(mesh, scope, service, routing, port))
+}
+
+/// The VirtualService that speaks for a host that no service has.
+fn other<'m>(mesh: &'m Mesh, scope: &Scope, host: &str) -> Option<&'m Shared<VirtualService>> {
+    mesh.routing.named(host, &scope.namespace)
+}
+
+pub(crate) fn other_host(mesh: &Mesh, scope: &Scope, host: &str, port: u16) -> Option<VirtualHost> {
+    of_other(mesh, scope, host, other(mesh, scope, host)?, port)
+}
+
+pub(crate) fn other_version(mesh: &Mesh, scope: &Scope, host: &str) -> u64 {
+    let mut hash = DefaultHasher::new();
+    if let Some(routing) = other(mesh, scope, host) {
+        (routing.version(), mesh.config.version()).hash(&mut hash);
+        http_route::destinations_version(mesh, routing, scope, &mut hash);
+    }
+    hash.finish()
 }
 
 /// What happens to requests for hosts that nobody knows.
@@ -191,11 +282,11 @@ fn host_domains(mesh: &Mesh, host: &str, scope: &Scope) -> Vec<String> {
 }
 
 /// The service of a table of its own, and the VirtualService that speaks for it.
-fn one<'m>(mesh: &'m Mesh, scope: &Scope, id: &crate::model::ServiceId) -> Option<Routed<'m>> {
+fn one<'m>(mesh: &'m Mesh, scope: &Scope, id: &ServiceId) -> Option<Routed<'m>> {
     Some((mesh.services.get(id)?, mesh.routing.for_host(&id.host, &scope.namespace)))
 }
 
-pub(crate) fn service_version(mesh: &Mesh, scope: &Scope, id: &crate::model::ServiceId) -> u64 {
+pub(crate) fn service_version(mesh: &Mesh, scope: &Scope, id: &ServiceId) -> u64 {
     let mut hash = DefaultHasher::new();
     if let Some((service, routing)) = one(mesh, scope, id) {
         (service.version(), routing.map(Shared::version), mesh.config.version()).hash(&mut hash);
@@ -206,20 +297,19 @@ pub(crate) fn service_version(mesh: &Mesh, scope: &Scope, id: &crate::model::Ser
     hash.finish()
 }
 
-pub(crate) fn service_table(
-    mesh: &Mesh,
-    scope: &Scope,
-    id: &crate::model::ServiceId,
-    port: u16,
-    name: &str,
-) -> Option<RouteTable> {
+pub(crate) fn service_table(mesh: &Mesh, scope: &Scope, id: &ServiceId, port: u16, name: &str) -> Option<RouteTable> {
     let (service, routing) = one(mesh, scope, id)?;
     let host = VirtualHost {
         name: format!("{}:{port}", id.host),
         domains: vec!["*".to_owned()],
         routes: service_routes(mesh, scope, service, routing, port),
     };
-    Some(RouteTable { name: name.to_owned(), virtual_hosts: vec![Arc::new(host)], ignore_port: true })
+    Some(RouteTable {
+        name: name.to_owned(),
+        virtual_hosts: vec![Arc::new(host)],
+        ignore_port: true,
+        hosts_apart: false,
+    })
 }
 
 /// Name of the table of one service's port.

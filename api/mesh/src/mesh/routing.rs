@@ -70,11 +70,20 @@ impl Routing {
         if let Some(found) = self.exact.get(host).and_then(|all| self.best(all, namespace)) {
             return Some(found);
         }
+        if self.wildcards.is_empty() {
+            return None;
+        }
         let host: Host = host.parse().ok()?;
         self.wildcards
             .iter()
             .filter(|(wildcard, _)| wildcard.covers(&host))
             .find_map(|(_, all)| self.best(all, namespace))
+    }
+
+    /// The VirtualService that decides for a host of VirtualServices, as it is written there.
+    pub(crate) fn named(&self, host: &str, namespace: &str) -> Option<&Shared<VirtualService>> {
+        let wildcard = || self.wildcards.iter().find(|(wildcard, _)| wildcard.as_str() == host).map(|(_, all)| all);
+        self.best(self.exact.get(host).or_else(wildcard)?, namespace)
     }
 
     /// The hosts of VirtualServices for sidecars of a namespace, each with the one that decides.

@@ -66,6 +66,12 @@ impl Services {
         Some(visible.find(|service| &*service.id.namespace == namespace).unwrap_or(first))
     }
 
+    /// Whether a host means a service in every namespace.
+    pub(crate) fn seen_by_all(&self, host: &str) -> bool {
+        // no namespace has this name
+        self.by_host.get(host).is_some_and(|all| all.iter().any(|service| self.sees(service, "*")))
+    }
+
     /// Whether any namespace declares the host.
     pub(crate) fn declares(&self, host: &str) -> bool {
         self.by_host.contains_key(host)
@@ -79,6 +85,11 @@ impl Services {
     /// The services that a namespace sees: for each host the one that it means there.
     pub(crate) fn visible<'s>(&'s self, namespace: &'s str) -> impl Iterator<Item = &'s Shared<Service>> {
         self.by_host.keys().filter_map(move |host| self.find(host, namespace))
+    }
+
+    /// Every port that a service has.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = u16> + '_ {
+        self.by_port.keys().copied()
     }
 
     /// The services with that port that a namespace sees.

@@ -18,10 +18,10 @@ use super::{
     Mesh, authorization, cluster, gateway,
     gateway::Use,
     key::{
-        ClientKind, ClusterKey, Fixed, GatewayTable, Inbound, InboundCluster, InboundPort, Key, KeySet, Keys, Recipe,
-        Scope, Selection,
+        ClientKind, ClusterKey, Fixed, GatewayTable, HostsStand, Inbound, InboundCluster, InboundPort, Key, KeySet,
+        Keys, Recipe, Scope, Selection,
     },
-    routes::{service_table_name, shares_port_table},
+    routes::{self, service_table_name, shares_port_table},
 };
 use crate::model::{
     Labels, Pod, Protocol, Registry, Resolution, ServerCertificate, ServerClients, ServerMode, Service, ServicePort,
@@ -36,7 +36,13 @@ pub fn scope(mesh: &Mesh, node: &Node) -> Scope {
         (false, ProxyKind::Gateway) => ClientKind::Gateway,
     };
     let chosen = mesh.client_selectors.iter().filter(|labels| selects(labels, &node.labels)).cloned();
-    Scope { kind, namespace: node.namespace.as_str().into(), selectors: Arc::new(chosen.collect()) }
+    let apart = node.on_demand_hosts && kind == ClientKind::Sidecar;
+    Scope {
+        kind,
+        namespace: node.namespace.as_str().into(),
+        selectors: Arc::new(chosen.collect()),
+        hosts: if apart { HostsStand::Apart } else { HostsStand::Inside },
+    }
 }
 
 /// The outbound keys of a scope; the costly part of a view, to be kept per scope by who has many proxies.
@@ -60,7 +66,31 @@ pub fn outbound(mesh: &Mesh, scope: &Scope) -> Arc<KeySet> {
             }
         }
     }
+    if scope.kind == ClientKind::Sidecar {
+        for port in mesh.services.ports() {
+            port_routes(mesh, &shared, port, &mut keys);
+        }
+    }
     Arc::new(keys)
+}
+
+/// The table of a port, whole or with its hosts apart, as the client wants it.
+fn port_routes(mesh: &Mesh, scope: &Arc<Scope>, port: u16, keys: &mut KeySet) {
+    let table: Arc<str> = port.to_string().into();
+    let Some(hosts) = routes::hosts(mesh, scope, port) else { return };
+    if scope.hosts == HostsStand::Inside || hosts.disputed {
+        keys.add(Key::new(table, Recipe::PortRoutes(Arc::clone(scope), port)));
+        return;
+    }
+    for id in hosts.services {
+        let name = format!("{table}/{}", routes::host_name(&id.host, port));
+        keys.add(Key::new(name, Recipe::ServiceHost(Arc::clone(scope), id, port)));
+    }
+    for host in hosts.others {
+        let name = format!("{table}/{}", routes::host_name(&host, port));
+        keys.add(Key::new(name, Recipe::OtherHost(Arc::clone(scope), host, port)));
+    }
+    keys.add(Key::new(table, Recipe::PortRest(port)));
 }
 
 fn clusters(mesh: &Mesh, scope: &Scope, service: &Shared<Service>, keys: &mut KeySet) {
@@ -91,10 +121,7 @@ fn clusters(mesh: &Mesh, scope: &Scope, service: &Shared<Service>, keys: &mut Ke
 
 fn sidecar_port(scope: &Arc<Scope>, service: &Service, port: &ServicePort, keys: &mut KeySet) {
     let number = port.number;
-    if shares_port_table(service, port) {
-        let name = number.to_string();
-        keys.add(Key::new(name, Recipe::PortRoutes(Arc::clone(scope), number)));
-    } else if port.protocol == Protocol::Auto {
+    if !shares_port_table(service, port) && port.protocol == Protocol::Auto {
         let name = service_table_name(scope.kind, &service.id.host, number);
         keys.add(Key::new(name, Recipe::ServiceRoutes(Arc::clone(scope), service.id.clone(), number)));
     }
@@ -143,6 +170,11 @@ pub fn view(mesh: &Mesh, node: &Node) -> Keys {
 
 /// Which resources this proxy gets, given the outbound keys of its scope.
 pub fn view_with(mesh: &Mesh, node: &Node, outbound: Arc<KeySet>) -> Keys {
+    Keys::new(outbound, own(mesh, node))
+}
+
+/// The keys of one proxy that it does not share with its scope.
+pub fn own(mesh: &Mesh, node: &Node) -> KeySet {
     let mut own = KeySet::default();
     if !node.proxyless {
         match node.kind {
@@ -150,7 +182,7 @@ pub fn view_with(mesh: &Mesh, node: &Node, outbound: Arc<KeySet>) -> Keys {
             ProxyKind::Gateway => edge(mesh, node, &mut own),
         }
     }
-    Keys::new(outbound, own)
+    own
 }
 
 /// The Pod that a proxy is in, where it is known.

@@ -154,7 +154,10 @@ pub(super) fn server(input: &mut In<'_>, path: &str, raw: &HttpConnectionManager
             RoutesRef::Named(rds.route_config_name.clone())
         }
         Some(RouteSpecifier::RouteConfig(table)) => {
-            RoutesRef::Inline(Arc::new(routes::table(input, &format!("{path}route_config."), table)?))
+            let mut read = routes::table(input, &format!("{path}route_config."), table)?;
+            // hosts are asked for by the name of a table that was asked for
+            input.ignore(std::mem::take(&mut read.hosts_apart), path, "route_config.vhds");
+            RoutesRef::Inline(Arc::new(read))
         }
         Some(RouteSpecifier::ScopedRoutes(_)) => {
             return Err(input.invalid(format!("{path}scoped_routes"), "routes by scope are not served"));

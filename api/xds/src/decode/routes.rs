@@ -54,7 +54,12 @@ pub(super) fn table(input: &mut In<'_>, path: &str, raw: &pb::RouteConfiguration
         let path = format!("{path}virtual_hosts[{}].", host.name);
         virtual_hosts.push(Arc::new(virtual_host(input, &path, host, &below)?));
     }
-    Ok(RouteTable { name: raw.name.clone(), virtual_hosts, ignore_port: raw.ignore_port_in_host_matching })
+    Ok(RouteTable {
+        name: raw.name.clone(),
+        virtual_hosts,
+        ignore_port: raw.ignore_port_in_host_matching,
+        hosts_apart: raw.vhds.is_some(),
+    })
 }
 
 pub(super) fn virtual_host(

@@ -32,10 +32,11 @@ use super::{EncodeError, Out, wire};
 use crate::names;
 
 pub(super) fn table(out: Out<'_>, table: &RouteTable) -> Result<pb::RouteConfiguration, EncodeError> {
-    let RouteTable { name, virtual_hosts, ignore_port } = table;
+    let RouteTable { name, virtual_hosts, ignore_port, hosts_apart } = table;
     Ok(pb::RouteConfiguration {
         name: name.clone(),
         virtual_hosts: virtual_hosts.iter().map(|host| virtual_host(out, host)).collect::<Result<_, _>>()?,
+        vhds: hosts_apart.then(|| pb::Vhds { config_source: Some(wire::ads()) }),
         ignore_port_in_host_matching: *ignore_port,
         validate_clusters: wire::boolean(false),
         max_direct_response_body_size_bytes: wire::number(names::REPLY_BYTES_MAX),

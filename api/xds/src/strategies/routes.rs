@@ -151,7 +151,13 @@ pub(super) fn virtual_host() -> BoxedStrategy<VirtualHost> {
         .boxed()
 }
 
+/// A table with all its hosts inside, as it stands in a listener.
+pub(super) fn inline_table() -> impl Strategy<Value = RouteTable> {
+    (word(), vec(virtual_host().prop_map(Arc::new), 0..3), any::<bool>()).prop_map(
+        |(name, virtual_hosts, ignore_port)| RouteTable { name, virtual_hosts, ignore_port, hosts_apart: false },
+    )
+}
+
 pub(super) fn route_table() -> impl Strategy<Value = RouteTable> {
-    (word(), vec(virtual_host().prop_map(Arc::new), 0..3), any::<bool>())
-        .prop_map(|(name, virtual_hosts, ignore_port)| RouteTable { name, virtual_hosts, ignore_port })
+    (inline_table(), any::<bool>()).prop_map(|(table, hosts_apart)| RouteTable { hosts_apart, ..table })
 }

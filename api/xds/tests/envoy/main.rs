@@ -23,13 +23,13 @@ use api_xds::{
     Dialect,
     discovery::{
         Aggregated, AggregatedServer, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest,
-        DiscoveryResponse, Opening, frame,
+        DiscoveryResponse, Opening, Requests, frame,
     },
     encode,
 };
 use tokio::{net::TcpListener, sync::mpsc};
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, Streaming, body::Body, codegen::Service, server::NamedService};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, body::Body, codegen::Service, server::NamedService};
 
 /// What Envoy said to one type of resource.
 #[derive(Debug)]
@@ -64,14 +64,14 @@ impl Fixed {
 }
 
 impl Aggregated for Fixed {
-    fn whole(self: Arc<Self>, request: Request<Streaming<DiscoveryRequest>>) -> Opening<DiscoveryResponse> {
+    fn whole(self: Arc<Self>, request: Request<Requests<DiscoveryRequest>>) -> Opening<DiscoveryResponse> {
         Box::pin(async move {
             let (send, receive) = mpsc::channel(16);
             let mut requests = request.into_inner();
             tokio::spawn(async move {
                 let mut asked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
                 let mut nonce = 0;
-                while let Some(Ok(request)) = requests.next().await {
+                while let Ok(Some(request)) = requests.message().await {
                     let names: BTreeSet<String> = request.resource_names.iter().cloned().collect();
                     if let Some(error) = &request.error_detail {
                         self.said.send(Said::Refused(request.type_url.clone(), error.message.clone())).await.unwrap();
@@ -93,7 +93,7 @@ impl Aggregated for Fixed {
         })
     }
 
-    fn delta(self: Arc<Self>, _: Request<Streaming<DeltaDiscoveryRequest>>) -> Opening<DeltaDiscoveryResponse> {
+    fn delta(self: Arc<Self>, _: Request<Requests<DeltaDiscoveryRequest>>) -> Opening<DeltaDiscoveryResponse> {
         Box::pin(async { Err(Status::unimplemented("the test asks for whole states")) })
     }
 }

@@ -277,6 +277,7 @@ fn table(name: &str) -> RouteTable {
             host("block_all", &["*"], vec![Route { origin: None, ..route(PathMatch::default(), none) }]),
         ],
         ignore_port: true,
+        hosts_apart: false,
     }
 }
 
