@@ -5,3 +5,4 @@
 pub mod data;
 pub mod floor;
 pub mod process;
+pub mod xds;
