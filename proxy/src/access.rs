@@ -49,6 +49,8 @@ pub(crate) struct Downstream {
     pub(crate) principal: Option<String>,
     /// Whether the connection is TLS.
     pub(crate) tls: bool,
+    /// Whether the peer is a proxy of ours, whose HTTP/1 requests ride HTTP/2 on it.
+    pub(crate) ridden: bool,
     /// The whole `x-forwarded-client-cert` element for the peer's certificate.
     pub(crate) client_cert: Option<HeaderValue>,
 }

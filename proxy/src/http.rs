@@ -17,6 +17,7 @@ pub(crate) mod mirror;
 pub(crate) mod reply;
 pub(crate) mod retry;
 pub(crate) mod rewrite;
+pub(crate) mod ride;
 pub(crate) mod select;
 pub(crate) mod upgrade;
 

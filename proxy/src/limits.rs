@@ -19,6 +19,10 @@ pub(crate) const HEADERS_MAX: usize = 100;
 pub(crate) const TARGET_BYTES_MAX: usize = 32 * 1024;
 /// Head of a message on HTTP/2, decoded, as SETTINGS_MAX_HEADER_LIST_SIZE counts; over: 431, four times as much: GOAWAY.
 pub(crate) const H2_HEADER_LIST_BYTES_MAX: u32 = 60 * 1024;
+/// Names that are not all lower-case, as they ride HTTP/2 in one header; over: the rest of them is in lower case.
+pub(crate) const NAMES_BYTES_MAX: usize = 8 * 1024;
+/// Head of a message of HTTP/1 that rides HTTP/2: what HTTP/1 allows, and what is counted besides; over: 431.
+pub(crate) const H2_RIDDEN_LIST_BYTES_MAX: u32 = 72 * 1024;
 /// Header block on HTTP/2 as it comes, in all its frames; over: GOAWAY, `header_block_bytes`.
 pub(crate) const H2_BLOCK_BYTES_MAX: u32 = 128 * 1024;
 /// Fields of a header block on HTTP/2, before anything is decoded; over: GOAWAY, `header_fields`. Up to here the answer is
@@ -187,7 +191,8 @@ pub(crate) const DNS_STALE: Duration = secs(600);
 const _: () =
     assert!(H2_NEAR.stream_bytes < H2_NEAR.connection_bytes && H2_MESH.stream_bytes < H2_MESH.connection_bytes);
 const _: () = assert!(H2_MESH.frame_bytes < H2_MESH.stream_bytes && H2_EDGE.frame_bytes < H2_EDGE.stream_bytes);
-const _: () = assert!(H2_HEADER_LIST_BYTES_MAX < H2_BLOCK_BYTES_MAX);
+const _: () = assert!(H2_RIDDEN_LIST_BYTES_MAX < H2_BLOCK_BYTES_MAX);
+const _: () = assert!(H2_RIDDEN_LIST_BYTES_MAX as usize > HEAD_BYTES_MAX + NAMES_BYTES_MAX + HEADERS_MAX * 32);
 const _: () = assert!(HEADERS_MAX < H2_FIELDS_MAX as usize);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(CONNECTIONS_SHARE < 50);

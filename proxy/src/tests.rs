@@ -13,6 +13,8 @@ mod http1_upstream;
 mod life;
 mod mesh;
 mod pages;
+mod ride;
+mod ride_peers;
 mod spec;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};

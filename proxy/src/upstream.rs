@@ -7,6 +7,7 @@
 pub(crate) mod connect;
 pub(crate) mod lease;
 pub(crate) mod live;
+mod open;
 pub(crate) mod pool;
 pub(crate) mod send;
 pub(crate) mod tls;

@@ -109,10 +109,7 @@ impl Upload {
 
     /// How the client spelt the names of the head.
     pub(crate) fn with_spelling<T>(&self, then: impl FnOnce(&Spelling) -> T) -> T {
-        match self.0.borrow().incoming.spelling() {
-            Some(spelling) => then(spelling),
-            None => then(&Spelling::default()),
-        }
+        then(self.0.borrow().incoming.spelling())
     }
 
     /// Passes an interim reply on (RFC 9110, 15.2); our HTTP/2 sends none.

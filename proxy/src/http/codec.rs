@@ -6,25 +6,28 @@
 use std::{convert::Infallible, io, pin::pin, rc::Rc, time::Duration};
 
 use api::spec::Direction;
-use http::Request;
+use http::{Request, Response};
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Conn, h1,
+    Conn,
+    body::Reply,
+    h1::{self, spelling::Spelling},
     h2::{
         guard::Guard,
         meter::{Look, Meter, Side},
     },
     handle,
     incoming::Incoming,
+    ride,
 };
 use crate::{
     io::Io,
     limits::{
         H2_EDGE, H2_ERROR_RESETS_MAX, H2_HEADER_LIST_BYTES_MAX, H2_LOOK, H2_MEMBER, H2_MESH, H2_NEAR, H2_PING,
-        H2_SEND_BUFFER_BYTES, H2_STRANGER,
+        H2_RIDDEN_LIST_BYTES_MAX, H2_SEND_BUFFER_BYTES, H2_STRANGER,
     },
     overload::Step,
     worker::{Here, Phase},
@@ -59,6 +62,19 @@ fn idled(timeout: Duration, time: Duration) -> bool {
     !timeout.is_zero() && time >= timeout
 }
 
+/// Answers one request that came on HTTP/2, whether it is of it or rode it.
+async fn answer(conn: Rc<Conn>, request: Request<hyper::body::Incoming>) -> Result<Response<Reply>, Infallible> {
+    let ridden = conn.downstream.ridden;
+    let (mut parts, body) = request.into_parts();
+    let spelling = if ridden { ride::take_off(&mut parts) } else { Spelling::default() };
+    let mut response = handle(conn, Request::from_parts(parts, Incoming::http2(body, spelling))).await;
+    if ridden {
+        let names = response.body().spelling().and_then(Spelling::text);
+        ride::mount_names(response.headers_mut(), names);
+    }
+    Ok(response)
+}
+
 /// Serves HTTP/2 until the connection ends.
 pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) -> Result<(), ServeError> {
     let worker = Rc::clone(&conn.worker);
@@ -69,11 +85,9 @@ pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) 
         (_, Direction::Gateway) => (&H2_EDGE, &H2_STRANGER),
         (_, Direction::Inbound | Direction::Outbound) => (&H2_NEAR, &H2_STRANGER),
     };
+    let head_bytes = if conn.downstream.ridden { H2_RIDDEN_LIST_BYTES_MAX } else { H2_HEADER_LIST_BYTES_MAX };
     let (guard, guarded) = Guard::new(io, Meter::new(Side::Server, budget, Instant::now()));
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let conn = Rc::clone(&conn);
-        async move { Ok::<_, Infallible>(handle(conn, request.map(Incoming::http2)).await) }
-    });
+    let service = service_fn(move |request| answer(Rc::clone(&conn), request));
     let mut builder = http2::Builder::new(Here);
     builder
         .timer(TokioTimer::new())
@@ -81,7 +95,7 @@ pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) 
         .initial_connection_window_size(room.connection_bytes)
         .max_frame_size(room.frame_bytes)
         .max_concurrent_streams(room.streams)
-        .max_header_list_size(H2_HEADER_LIST_BYTES_MAX)
+        .max_header_list_size(head_bytes)
         .max_local_error_reset_streams(H2_ERROR_RESETS_MAX)
         .max_send_buf_size(H2_SEND_BUFFER_BYTES)
         .keep_alive_interval(H2_PING.0)

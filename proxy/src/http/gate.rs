@@ -113,7 +113,8 @@ fn check(conn: &Rc<Conn>, server: &HttpServer, parts: &mut Parts) -> Result<(Opt
         return Err(Refusal::Tunnel.into());
     }
     target(parts)?;
-    let weight = Weight::take(conn, fields(server, parts)?)?;
+    let framed = parts.version == Version::HTTP_2 || conn.downstream.ridden;
+    let weight = Weight::take(conn, fields(server, parts, framed)?)?;
     one_authority(parts)?;
     expectation(&mut parts.headers)?;
     Ok((hop_by_hop(server, parts)?, weight))
@@ -133,8 +134,9 @@ fn target(parts: &Parts) -> Result<(), Failure> {
     }
 }
 
-/// Counts header lines, and makes their values what HTTP/1 would make them; gives the bytes of the head.
-fn fields(server: &HttpServer, parts: &mut Parts) -> Result<usize, Failure> {
+/// Counts header lines, and makes values that came in HTTP/2's frames what HTTP/1 would make them; gives the bytes of the
+/// head.
+fn fields(server: &HttpServer, parts: &mut Parts, framed: bool) -> Result<usize, Failure> {
     let headers = &mut parts.headers;
     if headers.len() > HEADERS_MAX {
         return Err(Refusal::HeadTooLarge.into());
@@ -145,7 +147,7 @@ fn fields(server: &HttpServer, parts: &mut Parts) -> Result<usize, Failure> {
         if server.edge {
             trust::twin(name)?;
         }
-        if parts.version == Version::HTTP_2 {
+        if framed {
             trim(value);
         }
     }

@@ -52,45 +52,45 @@ impl IncomingError {
 
 #[derive(Debug)]
 enum Content {
-    Http1(Http1, Spelling),
+    Http1(Http1),
     Http2(hyper::body::Incoming),
 }
 
-/// A body.
+/// A body, and how the names of its head were spelt.
 #[derive(Debug)]
-pub(crate) struct Incoming(Content);
+pub(crate) struct Incoming {
+    content: Content,
+    spelling: Spelling,
+}
 
 impl Incoming {
-    /// A body over HTTP/1, and how the names of its head were spelt.
+    /// A body over HTTP/1.
     pub(crate) fn http1(body: Http1, spelling: Spelling) -> Self {
-        Self(Content::Http1(body, spelling))
+        Self { content: Content::Http1(body), spelling }
     }
 
-    /// A body over HTTP/2.
-    pub(crate) fn http2(body: hyper::body::Incoming) -> Self {
-        Self(Content::Http2(body))
+    /// A body over HTTP/2, which knows lower case only: a spelling comes with what rode it.
+    pub(crate) fn http2(body: hyper::body::Incoming, spelling: Spelling) -> Self {
+        Self { content: Content::Http2(body), spelling }
     }
 
-    /// How the names of the head were spelt; HTTP/2 knows lower case only.
-    pub(crate) fn spelling(&self) -> Option<&Spelling> {
-        match &self.0 {
-            Content::Http1(_, spelling) => Some(spelling),
-            Content::Http2(_) => None,
-        }
+    /// How the names of the head were spelt.
+    pub(crate) fn spelling(&self) -> &Spelling {
+        &self.spelling
     }
 
     /// The HTTP/1 connection that it comes from.
     pub(crate) fn wire(&self) -> Option<&Shared> {
-        match &self.0 {
-            Content::Http1(body, _) => Some(body.wire()),
+        match &self.content {
+            Content::Http1(body) => Some(body.wire()),
             Content::Http2(_) => None,
         }
     }
 
     /// The connection's bytes, after it has changed to another protocol.
     pub(crate) fn tunnel(&self) -> Option<Tunnel> {
-        match &self.0 {
-            Content::Http1(body, _) => Some(body.tunnel()),
+        match &self.content {
+            Content::Http1(body) => Some(body.tunnel()),
             Content::Http2(_) => None,
         }
     }
@@ -101,22 +101,22 @@ impl Body for Incoming {
     type Error = IncomingError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, IncomingError>>> {
-        match &mut self.0 {
-            Content::Http1(body, _) => body.poll_frame(cx).map_err(IncomingError::from),
+        match &mut self.content {
+            Content::Http1(body) => body.poll_frame(cx).map_err(IncomingError::from),
             Content::Http2(body) => Pin::new(body).poll_frame(cx).map_err(IncomingError::from),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Content::Http1(body, _) => body.is_end_stream(),
+        match &self.content {
+            Content::Http1(body) => body.is_end_stream(),
             Content::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Content::Http1(body, _) => body.size_hint(),
+        match &self.content {
+            Content::Http1(body) => body.size_hint(),
             Content::Http2(body) => body.size_hint(),
         }
     }

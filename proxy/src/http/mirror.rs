@@ -80,7 +80,7 @@ async fn deliver(conn: &Conn, cluster: &Cluster, mut request: Request<Outgoing>)
         cluster,
         options: cluster.options(&conn.downstream),
         endpoint: &chosen.endpoint,
-        http2,
+        carries: cluster.carries(tls, http2, false),
         tls,
         host: name,
     };

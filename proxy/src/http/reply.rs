@@ -20,6 +20,7 @@ use super::{
     h1::head::HeadError as Malformed,
     headers::{GRPC_MESSAGE, GRPC_STATUS, KEEP_ALIVE, NOT_DELIVERED, OVERLOADED, PROXY_CONNECTION, SERVICE_TIME},
     incoming::{Fault, Incoming},
+    ride,
 };
 use crate::{
     access::{Denied, Record},
@@ -294,6 +295,7 @@ pub(super) fn from_upstream(
     headers.remove(PROXY_CONNECTION);
     headers.remove(TRANSFER_ENCODING);
     headers.remove(NOT_DELIVERED);
+    ride::strip(headers);
     headers.remove(peers::METADATA);
     headers.remove(peers::METADATA_ID);
     if let Some(time) = record.service_time {
@@ -317,7 +319,8 @@ pub(super) fn finish(conn: &Conn, view: &View, version: Version, response: &mut 
     // HTTP/2 connections are told by the codec.
     let shared = &conn.worker.shared;
     let leaving = !view.current || *shared.phase.borrow() != Phase::Serving || shared.overload.step() >= Step::Parting;
-    if leaving && version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    let http2 = version == Version::HTTP_2 || conn.downstream.ridden;
+    if leaving && !http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

@@ -12,7 +12,7 @@ use api::{
     spec::UpstreamVersion,
 };
 use http::{
-    HeaderMap, HeaderValue, Request, Response, Uri, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
     header::{CONNECTION, COOKIE, HOST, UPGRADE},
     request::Parts,
     uri::Scheme,
@@ -213,7 +213,8 @@ async fn once(
         cluster,
         options: cluster.options(&conn.downstream),
         endpoint: &chosen.endpoint,
-        http2,
+        // What changes its protocol needs a connection of its own.
+        carries: cluster.carries(tls, http2, asked.upgrade.is_some() || parts.method == Method::CONNECT),
         tls,
         host: name,
     };
@@ -222,9 +223,9 @@ async fn once(
     let sending = async {
         match send(&conn.worker, &target, request, Some(upload)).await {
             Ok((response, lease)) => Ok(Tried::Replied(response, lease)),
-            Err((error @ SendError::Unwritable(_), _)) => Err(failure(&error, false)),
+            Err(error @ SendError::Unwritable(_)) => Err(failure(&error, false)),
             // The client's doing is no sign of the endpoint, and trying again would not mend it.
-            Err((error, _)) => upload.fault().map_or(Ok(Tried::Failed(error)), |fault| Err(fault.into())),
+            Err(error) => upload.fault().map_or(Ok(Tried::Failed(error)), |fault| Err(fault.into())),
         }
     };
     let per_try = plan.and_then(Plan::per_try_timeout).filter(|t| !t.is_zero());
@@ -276,7 +277,8 @@ fn build(
         }
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = path;
-        (Uri::from_parts(uri).map_err(bad)?, Version::HTTP_11)
+        let old = asked.version == Version::HTTP_10;
+        (Uri::from_parts(uri).map_err(bad)?, if old { Version::HTTP_10 } else { Version::HTTP_11 })
     };
     headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempt));
     if mesh {

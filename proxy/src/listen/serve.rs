@@ -6,7 +6,7 @@ use std::{error::Error, net::SocketAddr, rc::Rc, sync::Arc};
 
 use api::{
     route,
-    spec::{Codec, Detect, Network, Transport},
+    spec::{Codec, Detect, Network, PRIVATE_ALPN, Transport},
     table::{Arrival, Listener},
 };
 use api_rt::tls::peer_identity;
@@ -189,6 +189,7 @@ fn downstream(worker: &Worker, io: &Io, remote: SocketAddr, local: SocketAddr, h
         principal: identity.as_ref().map(api::name::SpiffeId::principal),
         identity,
         tls: session.is_some(),
+        ridden: session.and_then(|session| session.alpn_protocol()) == Some(PRIVATE_ALPN.as_bytes()),
         client_cert,
     }
 }
@@ -206,6 +207,7 @@ async fn requests(
     let (wanted, idle) = (server.codec, server.idle_timeout);
     let negotiated = io.tls().and_then(|session| session.alpn_protocol()).map(|name| name.ends_with(b"h2"));
     let http2 = match (wanted, negotiated, spoken) {
+        _ if downstream.ridden => true,
         (Codec::Http1, _, _) => false,
         (Codec::Http2, _, _) | (Codec::Auto, Some(true), _) | (Codec::Auto, None, Spoken::Http2) => true,
         (Codec::Auto, Some(false), _) | (Codec::Auto, None, Spoken::Http1 { .. }) => false,

@@ -102,6 +102,7 @@ pub(crate) struct ProxyStats {
 pub(crate) struct ClusterStats {
     pub(crate) connections: Gauge,
     pub(crate) connections_total: Counter,
+    pub(crate) http2_connections_total: Counter,
     pub(crate) connect_failed: Counter,
     pub(crate) requests: Gauge,
     pub(crate) requests_total: Counter,
@@ -191,6 +192,7 @@ impl ClusterStats {
         let Self {
             connections: _,
             connections_total,
+            http2_connections_total,
             connect_failed,
             requests: _,
             requests_total,
@@ -204,6 +206,7 @@ impl ClusterStats {
         } = self;
         let counters = [
             connections_total,
+            http2_connections_total,
             connect_failed,
             requests_total,
             overflow,
@@ -219,6 +222,7 @@ impl ClusterStats {
     pub(crate) fn each(&self, mut put: impl FnMut(&str, u64)) {
         put("upstream_cx_active", self.connections.get());
         put("upstream_cx_total", self.connections_total.get());
+        put("upstream_cx_http2_total", self.http2_connections_total.get());
         put("upstream_cx_connect_fail", self.connect_failed.get());
         put("upstream_rq_active", self.requests.get());
         put("upstream_rq_total", self.requests_total.get());

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use api::spec::{AccessLog, CertificateRef, Network, RootsRef, ServerTls, TlsVersion};
+use api::spec::{AccessLog, CertificateRef, Network, PRIVATE_ALPN, RootsRef, ServerTls, TlsVersion};
 use api_rt::tls::{CertificateSlot, Clients, Expect, Peers, RootsSlot, ServerOptions, server_config};
 use rustls::ServerConfig;
 
@@ -48,7 +48,8 @@ impl ChainExtra {
             Network::Http(server) => server.access_log.as_ref(),
             Network::Tcp(server) => server.access_log.as_ref(),
         };
-        let tls = spec.tls.as_ref().map(|tls| acceptor(tls, builder)).transpose()?;
+        let requests = matches!(spec.network, Network::Http(_));
+        let tls = spec.tls.as_ref().map(|tls| acceptor(tls, protocols(tls, requests), builder)).transpose()?;
         Ok(Self { tls, log: log.map(compile_log).transpose()? })
     }
 }
@@ -59,7 +60,14 @@ fn compile_log(log: &AccessLog) -> Result<Arc<Log>, String> {
     Ok(Arc::new(Log { path: path.as_str().into(), format }))
 }
 
-fn acceptor(tls: &ServerTls, builder: &mut Builder) -> Result<Acceptor, String> {
+/// The protocols that are taken. Ours is for requests, and only from who has proved to be of the mesh: what rides is
+/// believed.
+fn protocols(tls: &ServerTls, requests: bool) -> Vec<String> {
+    let ours = requests && tls.mesh && tls.require_client_certificate;
+    tls.alpn.iter().filter(|name| ours || *name != PRIVATE_ALPN).cloned().collect()
+}
+
+fn acceptor(tls: &ServerTls, protocols: Vec<String>, builder: &mut Builder) -> Result<Acceptor, String> {
     let secrets = &builder.secrets;
     let missing = |name: &String| format!("secret {name} is of another kind");
     let certificate: CertificateSlot = match &tls.certificate {
@@ -100,9 +108,6 @@ fn acceptor(tls: &ServerTls, builder: &mut Builder) -> Result<Acceptor, String> 
         })
         .map_err(|error| error.to_string())
     };
-    Ok(Acceptor {
-        protocols: tls.alpn.clone(),
-        with_protocols: config(tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect())?,
-        without: config(Vec::new())?,
-    })
+    let with_protocols = config(protocols.iter().map(|name| name.as_bytes().to_vec()).collect())?;
+    Ok(Acceptor { protocols, with_protocols, without: config(Vec::new())? })
 }

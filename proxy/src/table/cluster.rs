@@ -21,7 +21,7 @@ use crate::{
     upstream::{
         connect::Options,
         live::{LiveCluster, LiveEndpoint, Place},
-        tls::Tls,
+        tls::{Carries, Tls},
     },
     worker::Worker,
 };
@@ -247,6 +247,18 @@ impl Cluster {
             Protection::Auto(tls) => Ok(mtls.then_some(tls)),
             Protection::On(tls) => Ok(Some(tls)),
             Protection::Broken => Err(Broken),
+        }
+    }
+
+    /// What a connection for a request carries. Where connections are counted or wear out, one stands for one request at a
+    /// time, as users know it: nothing rides there.
+    pub(crate) fn carries(&self, tls: Option<&Tls>, http2: bool, changes: bool) -> Carries {
+        let spec = &self.spec;
+        let free = spec.breakers.connections == u32::MAX && spec.http.max_requests_per_connection == 0;
+        match (http2, tls) {
+            (true, _) => Carries::Http2,
+            (false, Some(tls)) if tls.rides() && free && !changes => Carries::Ridden,
+            (false, _) => Carries::Http1,
         }
     }
 

@@ -72,6 +72,7 @@ impl Proxy {
             principal: None,
             identity: None,
             tls: false,
+            ridden: false,
             client_cert: None,
         };
         let (far, near) = tokio::io::duplex(PIPE_BYTES);

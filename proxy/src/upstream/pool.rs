@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 use hyper::client::conn::http2;
 use tokio::time::Instant;
 
-use super::{live::LiveCluster, send::Open};
+use super::{live::LiveCluster, open::Open, tls::Carries};
 use crate::{
     http::{body::Outgoing, h1::wire::Shared},
     limits::{H2_STREAMS_MAX, IDLE_CONNECTIONS_MAX, IDLE_H1_MAX, IDLE_SWEEP},
@@ -32,7 +32,7 @@ pub(crate) struct Key {
     pub(crate) endpoint: u64,
     /// The TLS settings; 0: none.
     pub(crate) tls: u64,
-    pub(crate) http2: bool,
+    pub(crate) carries: Carries,
     /// The server name, where it comes from the request.
     pub(crate) server_name: Option<Rc<str>>,
     /// The PROXY header that the connection began with: it is one client's.
@@ -59,6 +59,22 @@ pub(crate) struct Http2 {
     pub(super) idle_since: Rc<Cell<Instant>>,
 }
 
+/// A connection for a request.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+/// What connections to a host turn out to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// Nobody has asked.
+    Unknown,
+    Http1,
+    Http2,
+}
+
 /// How long and how often connections to a host are used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wear {
@@ -75,13 +91,23 @@ pub(crate) struct Host {
     pub(super) wear: Cell<Wear>,
     http1: RefCell<Vec<Http1>>,
     http2: RefCell<Vec<Http2>>,
-    /// Held by whoever opens an HTTP/2 connection, so that others wait for it instead of opening their own.
+    /// What the latest connection spoke.
+    pub(super) speaks: Cell<Speaks>,
+    /// Held by whoever opens a connection that may carry the requests of others, so that they wait for it instead of
+    /// opening their own.
     pub(super) opening: tokio::sync::Mutex<()>,
+    /// Connections that could not be made.
+    pub(super) failures: Cell<u32>,
 }
 
 impl Host {
+    /// A connection that takes one more request.
+    pub(super) fn find(&self) -> Option<Connection> {
+        self.find_http2().map(Connection::Http2).or_else(|| self.take_http1().map(Connection::Http1))
+    }
+
     /// An idle HTTP/1 connection that is still open.
-    pub(super) fn take_http1(&self) -> Option<Http1> {
+    fn take_http1(&self) -> Option<Http1> {
         let mut idle = self.http1.borrow_mut();
         // The others are looked at by the sweep.
         while let Some(connection) = idle.pop() {
@@ -93,8 +119,11 @@ impl Host {
     }
 
     /// An HTTP/2 connection that takes one more stream.
-    pub(super) fn find_http2(&self) -> Option<Http2> {
+    fn find_http2(&self) -> Option<Http2> {
         let mut open = self.http2.borrow_mut();
+        if open.is_empty() {
+            return None;
+        }
         open.retain(|connection| !connection.sender.is_closed());
         let wear = self.wear.get();
         let fits = |connection: &&Http2| {
@@ -169,7 +198,13 @@ impl Pools {
             wear: Cell::new(wear),
             http1: RefCell::default(),
             http2: RefCell::default(),
+            speaks: Cell::new(match key.carries {
+                Carries::Http2 => Speaks::Http2,
+                Carries::Ridden => Speaks::Unknown,
+                Carries::Http1 | Carries::Bytes => Speaks::Http1,
+            }),
             opening: tokio::sync::Mutex::new(()),
+            failures: Cell::new(0),
         });
         hosts.insert(key.clone(), Rc::clone(&made));
         made

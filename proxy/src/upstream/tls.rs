@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use api::spec::{CertificateRef, ClientTls, RootsRef};
+use api::spec::{CertificateRef, ClientTls, PRIVATE_ALPN, RootsRef};
 use api_rt::{
     identity::Identity,
     tls::{CertificateSlot, ClientOptions, Expect, Peers, RootsSlot, TlsError, client_config},
@@ -22,7 +22,10 @@ use super::connect::Secured;
 /// What a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Carries {
+    /// Requests of HTTP/1, as they are.
     Http1,
+    /// Requests of HTTP/1, on HTTP/2 where the endpoint's proxy is one of ours: the handshake tells.
+    Ridden,
     Http2,
     Bytes,
 }
@@ -36,8 +39,11 @@ pub(crate) struct Tls {
     expect: Expect,
     /// Made when a connection first needs it: most clusters of a large mesh are never called.
     http1: Offer,
+    ridden: Offer,
     http2: Offer,
     bytes: Offer,
+    /// Whether the endpoint's proxy may be one of ours.
+    rides: bool,
     name: Option<ServerName<'static>>,
 }
 
@@ -79,13 +85,17 @@ pub(crate) trait Secrets {
 /// The protocols offered for what is carried: Istio's within the mesh, plain ones elsewhere.
 fn alpn(spec: &ClientTls, carries: Carries) -> Vec<Vec<u8>> {
     let own = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let given = || spec.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let given = || {
+        let names = spec.alpn.iter().filter(|name| *name != PRIVATE_ALPN);
+        names.map(|name| name.as_bytes().to_vec()).collect()
+    };
     match (carries, spec.mesh) {
+        (Carries::Ridden, true) => own(&[PRIVATE_ALPN, "istio-http/1.1", "istio", "http/1.1"]),
         (Carries::Bytes, _) => given(),
         (Carries::Http1, true) => own(&["istio-http/1.1", "istio", "http/1.1"]),
         (Carries::Http2, true) => own(&["istio-h2", "istio", "h2"]),
-        (Carries::Http1, false) if spec.alpn.iter().any(|name| name == "h2") => own(&["http/1.1"]),
-        (Carries::Http1, false) => given(),
+        (Carries::Http1 | Carries::Ridden, false) if spec.alpn.iter().any(|name| name == "h2") => own(&["http/1.1"]),
+        (Carries::Http1 | Carries::Ridden, false) => given(),
         (Carries::Http2, false) => own(&["h2"]),
     }
 }
@@ -126,8 +136,10 @@ impl Tls {
             certificate,
             expect: Expect { roots, peers },
             http1: Offer::of(spec, Carries::Http1),
+            ridden: Offer::of(spec, Carries::Ridden),
             http2: Offer::of(spec, Carries::Http2),
             bytes: Offer::of(spec, Carries::Bytes),
+            rides: spec.mesh && spec.alpn.iter().any(|name| name == PRIVATE_ALPN),
             name,
         })
     }
@@ -135,6 +147,11 @@ impl Tls {
     /// Whether the name comes from the request's host.
     pub(crate) fn name_from_host(&self) -> bool {
         self.name.is_none()
+    }
+
+    /// Whether requests of HTTP/1 may ride HTTP/2: the endpoint's proxy may be one of ours.
+    pub(crate) fn rides(&self) -> bool {
+        self.rides
     }
 
     fn config(&self, offer: &Offer) -> Result<Arc<ClientConfig>, TlsError> {
@@ -154,6 +171,7 @@ impl Tls {
     pub(crate) fn secured(&self, carries: Carries, host: Option<&str>) -> Option<Secured> {
         let config = self.config(match carries {
             Carries::Http1 => &self.http1,
+            Carries::Ridden => &self.ridden,
             Carries::Http2 => &self.http2,
             Carries::Bytes => &self.bytes,
         });
@@ -189,8 +207,9 @@ mod tests {
 
     #[test]
     fn within_the_mesh_the_protocol_is_told_by_istios_words() {
-        let mesh =
-            ClientTls { mesh: true, alpn: vec!["istio-peer-exchange".into(), "istio".into()], ..ClientTls::default() };
+        let list = vec![PRIVATE_ALPN.into(), "istio-peer-exchange".into(), "istio".into()];
+        let mesh = ClientTls { mesh: true, alpn: list, ..ClientTls::default() };
+        assert_eq!(alpn(&mesh, Carries::Ridden)[..2], [PRIVATE_ALPN.as_bytes(), b"istio-http/1.1"]);
         assert_eq!(alpn(&mesh, Carries::Http1)[0], b"istio-http/1.1");
         assert_eq!(alpn(&mesh, Carries::Http2)[0], b"istio-h2");
         assert_eq!(alpn(&mesh, Carries::Bytes)[0], b"istio-peer-exchange");

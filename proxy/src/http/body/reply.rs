@@ -59,7 +59,7 @@ impl Reply {
     pub(crate) fn spelling(&self) -> Option<&Spelling> {
         match &self.content {
             Content::Own(_) => None,
-            Content::Upstream(incoming) => incoming.spelling(),
+            Content::Upstream(incoming) => Some(incoming.spelling()),
         }
     }
 

@@ -15,6 +15,7 @@ use super::{
             ATTEMPT_COUNT, CLIENT_CERT, EDGE_ONLY, EXTERNAL_ADDRESS, FORWARDED_FOR, FORWARDED_PROTO, INTERNAL,
             NOT_DELIVERED, ORIGINAL_PATH, REQUEST_ID,
         },
+        ride,
     },
     refusal::Refusal,
 };
@@ -25,6 +26,7 @@ pub(super) fn clean(conn: &Conn, server: &HttpServer, headers: &mut HeaderMap, r
     let worker: &Rc<Worker> = &conn.worker;
     headers.remove(NOT_DELIVERED);
     headers.remove(ATTEMPT_COUNT);
+    ride::strip(headers);
     let principal = conn.downstream.principal.as_ref();
     if conn.direction == Direction::Inbound {
         record.source = worker.peers.read(headers, principal, worker.shard.metrics());
