@@ -98,7 +98,8 @@ pub(crate) fn changes(b: &Bookinfo) -> Result<()> {
     let rule: Value = serde_json::from_str(&b.kubectl.ok(&["get", "virtualservice", "bookinfo", "-o", "json"])?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut record = pilot.record(&runtime)?;
-    ensure!(record.sent > 0 && record.acknowledged, "the gateway is not at rest: {record:?}");
+    // A gateway that came back to a new pilot with all it needs was sent nothing: that is rest, too.
+    ensure!(record.acknowledged, "the gateway is not at rest: {record:?}");
 
     let load = Load::start(b.gateway, "/productpage", PER_SECOND, Arc::new(judge));
     let mut times = Vec::new();
