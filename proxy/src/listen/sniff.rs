@@ -52,7 +52,7 @@ pub(crate) async fn proxy_header(socket: &mut TcpStream, early: &mut BytesMut) -
     tokio::time::timeout(PROXY_HEADER_TIMEOUT, reading).await.unwrap_or(Err("the header did not come in time"))
 }
 
-/// Finds out what is spoken; none: the peer closed before it said anything. `buf`: what was read already.
+/// Finds out what is spoken; none: the peer closed before it said anything, or broke off. `buf`: what was read already.
 pub(crate) async fn sniff(socket: &mut TcpStream, detect: Detect, mut buf: BytesMut) -> Option<Sniffed> {
     if !detect.tls && !detect.http {
         return Some(Sniffed { spoken: Spoken::Raw, early: buf.freeze() });
@@ -71,10 +71,65 @@ pub(crate) async fn sniff(socket: &mut TcpStream, detect: Detect, mut buf: Bytes
         buf.reserve(FIRST_READ_BYTES);
         match tokio::time::timeout_at(until, socket.read_buf(&mut buf)).await {
             Ok(Ok(1..)) => {}
-            Ok(Ok(0) | Err(_)) if quiet => return None,
+            // Who broke off is not there for an answer; who only stopped to speak may be.
+            Ok(Err(_)) => return None,
+            Ok(Ok(0)) if quiet => return None,
             Err(_) if quiet && forever => return None,
-            Ok(Ok(0) | Err(_)) | Err(_) => break Spoken::Raw,
+            Ok(Ok(0)) | Err(_) => break Spoken::Raw,
         }
     };
     Some(Sniffed { spoken, early: buf.freeze() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+    use super::*;
+
+    enum End {
+        Clean,
+        Reset,
+    }
+
+    /// What is found where a client says this and ends: the bytes that are handed on as raw ones; none: nothing.
+    async fn check(said: &str, end: End, want: Option<&str>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut socket, _) = listener.accept().await.unwrap();
+        client.write_all(said.as_bytes()).await.unwrap();
+        // What was said has arrived: a reset would take it away.
+        let mut first = BytesMut::new();
+        while first.len() < said.len() {
+            socket.read_buf(&mut first).await.unwrap();
+        }
+        match end {
+            End::Clean => client.shutdown().await.unwrap(),
+            End::Reset => {
+                socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+                drop(client);
+            }
+        }
+        let detect = Detect { tls: true, http: true, ..Detect::default() };
+        let found = sniff(&mut socket, detect, first).await.map(|sniffed| (sniffed.spoken, sniffed.early));
+        assert_eq!(found, want.map(|early| (Spoken::Raw, Bytes::from(early.to_owned()))));
+    }
+
+    #[tokio::test]
+    async fn half_a_head_that_ends_is_bytes() {
+        check("GET / HT", End::Clean, Some("GET / HT")).await;
+    }
+
+    #[tokio::test]
+    async fn half_a_head_that_breaks_off_is_nothing() {
+        check("GET / HT", End::Reset, None).await;
+    }
+
+    #[tokio::test]
+    async fn silence_that_ends_is_nothing() {
+        check("", End::Clean, None).await;
+        check("", End::Reset, None).await;
+    }
 }
