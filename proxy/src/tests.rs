@@ -4,6 +4,7 @@
 //! system's choice, nothing waits for luck. Never here: namespaces, pilot or citadel (`xtask/e2e` has them).
 
 mod bytes;
+mod clock;
 mod denied;
 mod door;
 mod exchange;
@@ -50,6 +51,10 @@ struct Proxy {
 
 impl Proxy {
     fn new(identity: Identity) -> Self {
+        Self::by(identity, Clock::system())
+    }
+
+    fn by(identity: Identity, clock: Clock) -> Self {
         let stats = Arc::new(ProxyStats::default());
         let metrics = Arc::new(Metrics::default());
         let party = metrics.party(&Party { workload: "own".into(), ..Party::default() });
@@ -58,7 +63,7 @@ impl Proxy {
             stats: Arc::clone(&stats),
             metrics: Arc::clone(&metrics),
             log: Writer::start(stats).unwrap(),
-            clock: Clock::system(),
+            clock,
             identity: identity.clone(),
             own: Own {
                 name: "own".into(),

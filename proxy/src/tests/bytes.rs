@@ -148,7 +148,7 @@ fn a_cut_stream_is_reset_and_never_ended() {
 }
 
 /// Runs with a clock that stands still but for what the test lets pass.
-fn paused<F: Future<Output = ()>>(test: F) {
+pub(super) fn paused<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(tokio::task::LocalSet::new().run_until(test));
 }

@@ -4,11 +4,7 @@
 //! (read again when it changes) and the root that came with the certificate.
 //! Never here: how the authority is reached (`client`). Run as one task by `main`.
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use rand::RngExt as _;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
@@ -23,8 +19,12 @@ use crate::{
 
 /// How often the file of roots is looked at.
 const ROOTS_CHECK: Duration = Duration::from_secs(5);
+/// How often the time of day is looked at where there is no such file.
+const CLOCK_CHECK: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// No certificate is replaced sooner.
+const KEEP_MIN: Duration = Duration::from_secs(1);
 
 /// What the certificate is asked for; the authority decides by who asks, and refuses other names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,10 +77,12 @@ fn request(wanted: &Wanted) -> Result<(KeyPair, String), IdentityError> {
     Ok((key, csr))
 }
 
-/// When a certificate with this lifetime is renewed: at half, a little earlier or later so that pods do not come together.
-fn renew_at(from: SystemTime, until: SystemTime, jitter: f64) -> SystemTime {
-    let life = until.duration_since(from).unwrap_or_default();
-    from + life.mul_f64(0.5 + jitter)
+/// How long a certificate that was just signed is kept: for half of its life, a little more or less so that pods do not
+/// come together. Measured from now, so that a clock that disagrees with the authority's changes nothing; and as it begins
+/// before it was signed, for no longer than half of the life that was asked for.
+fn keep_for(certificate: &Certificate, asked: Duration, jitter: f64) -> Duration {
+    let life = certificate.not_after().duration_since(certificate.not_before()).unwrap_or_default();
+    life.min(asked).mul_f64(0.5 + jitter).max(KEEP_MIN)
 }
 
 impl<A: Authority> Renewal<A> {
@@ -140,11 +142,14 @@ impl<A: Authority> Renewal<A> {
         Ok(Roots::from_pem(joined(&texts).as_bytes())?)
     }
 
-    async fn until_due(&mut self, due: SystemTime) {
+    /// Waits so long, or until the time of day says that it has passed: a machine that slept measures too little.
+    async fn until_due(&mut self, wait: Duration) {
+        let check = if self.options.roots.is_some() { ROOTS_CHECK } else { CLOCK_CHECK };
+        let (latest, due) = (self.clock.instant() + wait, self.clock.now() + wait);
         loop {
-            let check = self.clock.now() + ROOTS_CHECK;
-            self.clock.sleep_until(due.min(check)).await;
-            if self.clock.now() >= due {
+            let left = latest.saturating_duration_since(self.clock.instant());
+            self.clock.sleep(left.min(check)).await;
+            if self.clock.instant() >= latest || self.clock.now() >= due {
                 return;
             }
             if self.read_roots().await {
@@ -170,8 +175,7 @@ impl<A: Authority> Renewal<A> {
                         metrics::counter!("cert_renewals_total", "result" => "ok").increment(1);
                         let Some(certificate) = self.identity.certificate().get() else { continue };
                         let jitter = rand::rng().random_range(-0.01..=0.01);
-                        let due = renew_at(certificate.not_before(), certificate.not_after(), jitter);
-                        self.until_due(due.max(self.clock.now() + Duration::from_secs(1))).await;
+                        self.until_due(keep_for(&certificate, self.options.lifetime, jitter)).await;
                     }
                     Err(error) => {
                         metrics::counter!("cert_renewals_total", "result" => "failed").increment(1);

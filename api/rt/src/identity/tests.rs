@@ -19,7 +19,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{clock::Clock, grpc, tls::tests::Root};
+use crate::{
+    clock::{Clock, Jump},
+    grpc,
+    tls::tests::Root,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -95,6 +99,48 @@ async fn a_certificate_is_renewed_at_half_of_its_life_and_failures_are_tried_aga
     assert_eq!(signer.asked.load(Ordering::SeqCst), 5);
     stop.cancel();
     keeper.await.unwrap();
+}
+
+/// Renewals in three days of a clock that is set; the authority's is right, and no certificate may run out.
+async fn renewals(jumps: &'static [Jump]) -> u32 {
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let right = Clock::starting_at(start);
+    let signer = Arc::new(Signer::new(right, 0));
+    let identity = Identity::new();
+    let stop = CancellationToken::new();
+    let renewal = Renewal::new(identity.clone(), wanted(), Arc::clone(&signer), Clock::jumping(start, jumps));
+    let keeper = tokio::spawn(renewal.run(stop.clone(), |_: &str| {}));
+    identity.wait().await;
+    for hour in 0..72 {
+        let left = identity.certificate().get().unwrap().not_after().duration_since(right.now()).unwrap_or_default();
+        assert!(left > DAY.mul_f64(0.4), "after {hour} hours with {jumps:?} {left:?} are left");
+        right.sleep(Duration::from_secs(3600)).await;
+    }
+    stop.cancel();
+    keeper.await.unwrap();
+    signer.asked.load(Ordering::SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_lets_no_certificate_run_out_and_does_not_ask_again_and_again() {
+    const HOUR: i64 = 3600;
+    const fn at(hour: u64, seconds: i64) -> Jump {
+        Jump { after: Duration::from_secs(hour * 3600), seconds }
+    }
+    const CASES: &[&[Jump]] = &[
+        &[],
+        &[at(5, HOUR), at(7, -HOUR)],
+        &[at(5, -HOUR), at(7, HOUR)],
+        &[at(11, 2 * HOUR), at(12, -2 * HOUR)],
+        &[at(0, 30 * 24 * HOUR)],
+        &[at(0, -30 * 24 * HOUR)],
+        &[at(30, -30 * 24 * HOUR)],
+    ];
+    for jumps in CASES {
+        let asked = renewals(jumps).await;
+        // At every half day, or an hour or two before it.
+        assert!((6..=8).contains(&asked), "{asked} with {jumps:?}");
+    }
 }
 
 #[tokio::test]
