@@ -6,6 +6,7 @@
 use std::{
     path::Path,
     process::{Child, Command, Stdio},
+    thread::JoinHandle,
 };
 
 use anyhow::{Context as _, Result};
@@ -62,6 +63,23 @@ impl Wire {
         ip(&["-n", &full, "addr", "add", &format!("{address}/16"), "dev", "eth0"])?;
         ip(&["-n", &full, "link", "set", "eth0", "up"])?;
         ip(&["-n", &full, "route", "add", "default", "dev", "eth0"])
+    }
+
+    /// Runs something on a thread of its own whose sockets are in a host.
+    ///
+    /// # Errors
+    /// The host is not there, or there is no thread.
+    pub fn thread<T: Send + 'static>(
+        &self,
+        host: &str,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<Result<T>>> {
+        let namespace = std::fs::File::open(format!("/var/run/netns/{}-{host}", self.prefix))?;
+        let thread = std::thread::Builder::new().name(host.to_owned()).spawn(move || {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            Ok(run())
+        });
+        thread.context("no thread")
     }
 
     /// A command that runs in a host, as this user id.
