@@ -19,7 +19,7 @@ use hashbrown::HashMap;
 pub use chains::Arrival;
 pub use edits::{Changes, Edits, Value};
 pub use listener::{Chain, Listener, Work};
-pub use rule::{Forwarding, Host, Rule, Target, Targets};
+pub use rule::{Forwarding, Host, Rule, RuleName, Target, Targets};
 
 use crate::{
     balance::Layout,

@@ -16,7 +16,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method, Version, uri::PathAndQuery};
+use api::table::RuleName;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
@@ -31,6 +32,18 @@ pub(crate) use format::Format;
 pub(crate) struct Log {
     pub(crate) path: Arc<str>,
     pub(crate) format: Format,
+    /// What lines show of a request's headers, in order: kept from its beginning.
+    pub(crate) asked: Box<[format::Headers]>,
+    /// What lines show of a reply's headers.
+    pub(crate) replied: Box<[HeaderName]>,
+}
+
+impl Log {
+    pub(crate) fn new(path: &str, format: Format) -> Self {
+        let asked = format.request_headers().cloned().collect();
+        let replied = format.reply_headers().cloned().collect();
+        Self { path: path.into(), format, asked, replied }
+    }
 }
 
 /// What is known of a connection from the peer; shared by its requests.
@@ -104,10 +117,10 @@ pub(crate) struct Record {
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) upstream_local: Option<SocketAddr>,
     pub(crate) cluster: Option<Arc<str>>,
-    pub(crate) route: Option<Arc<str>>,
+    pub(crate) route: Option<RuleName>,
     pub(crate) service_time: Option<Duration>,
     pub(crate) replied: Option<Instant>,
-    /// Headers of the reply that the log line wants; kept only where there is a log.
+    /// Headers of the reply that the log line wants.
     pub(crate) reply_headers: HeaderMap,
     pub(crate) reporter: Reporter,
     pub(crate) source: PartyId,

@@ -43,6 +43,21 @@ pub struct Rule {
     pub forward: Option<Forwarding>,
 }
 
+/// The name of a rule, kept without copying it.
+#[derive(Debug, Clone)]
+pub struct RuleName {
+    host: Arc<VirtualHost>,
+    index: usize,
+}
+
+impl RuleName {
+    /// As it is written; empty: it has none.
+    #[expect(clippy::indexing_slicing, reason = "made from a rule, whose index is one of this very host")]
+    pub fn as_str(&self) -> &str {
+        &self.host.routes[self.index].name
+    }
+}
+
 /// How a request is sent on, compiled.
 #[derive(Debug)]
 pub struct Forwarding {
@@ -254,6 +269,11 @@ impl Rule {
     /// The virtual host it belongs to.
     pub fn host(&self) -> &VirtualHost {
         &self.host
+    }
+
+    /// Its name, for those who outlive the table.
+    pub fn name(&self) -> RuleName {
+        RuleName { host: Arc::clone(&self.host), index: self.index }
     }
 
     /// What it was made from.

@@ -6,6 +6,8 @@ use api::spec::{ACCESS_LOG_FIELDS, ACCESS_LOG_LINE};
 use http::HeaderName;
 use serde_json::Value;
 
+use crate::http::headers::SERVICE_TIME;
+
 /// Why a format is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FormatError {
@@ -95,13 +97,28 @@ impl Format {
         Ok(Self::Json(all.collect::<Result<_, FormatError>>()?))
     }
 
-    /// The pieces that read request headers, in order: their values are kept from the request's beginning.
-    pub(crate) fn request_headers(&self) -> impl Iterator<Item = &Headers> {
-        let all: Box<dyn Iterator<Item = &Piece>> = match self {
-            Self::Text(pieces) => Box::new(pieces.iter()),
-            Self::Json(fields) => Box::new(fields.iter().flat_map(|(_, pieces)| pieces)),
+    fn all(&self) -> impl Iterator<Item = &Piece> {
+        let (text, fields): (&[Piece], &[(String, Vec<Piece>)]) = match self {
+            Self::Text(pieces) => (pieces, &[]),
+            Self::Json(fields) => (&[], fields),
         };
-        all.filter_map(|piece| if let Piece::Request(headers) = piece { Some(headers) } else { None })
+        text.iter().chain(fields.iter().flat_map(|(_, pieces)| pieces))
+    }
+
+    /// The pieces that read request headers, in order.
+    pub(super) fn request_headers(&self) -> impl Iterator<Item = &Headers> {
+        self.all().filter_map(|piece| if let Piece::Request(headers) = piece { Some(headers) } else { None })
+    }
+
+    /// The headers of replies that lines show.
+    pub(super) fn reply_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        let read =
+            self.all().filter_map(|piece| if let Piece::Response(headers) = piece { Some(headers) } else { None });
+        let names = read.flat_map(|headers| [Some(&headers.first), headers.second.as_ref()].into_iter().flatten());
+        // The record knows the time that the upstream took.
+        names
+            .filter_map(|name| if let Name::Header(name) = name { Some(name) } else { None })
+            .filter(|n| **n != SERVICE_TIME)
     }
 }
 

@@ -8,9 +8,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use api::table::RuleName;
 use http::{HeaderMap, HeaderValue, Version};
 
-use crate::tcp;
+use crate::{
+    http::headers::{ORIGINAL_PATH, SERVICE_TIME},
+    tcp,
+};
 
 use super::{
     Record,
@@ -104,8 +108,15 @@ fn put(out: &mut Vec<u8>, piece: &Piece, record: &Record, began: SystemTime, too
             request(out, headers, record, kept);
         }
         Piece::Response(headers) => {
-            let found = response(&headers.first, record).or_else(|| response(headers.second.as_ref()?, record));
-            text(out, found.as_deref(), headers.bytes_max);
+            match response(&headers.first, record).or_else(|| response(headers.second.as_ref()?, record)) {
+                Some(Shown::Number(number)) => {
+                    let start = out.len();
+                    show(out, number);
+                    out.truncate(headers.bytes_max.map_or(usize::MAX, |most| start.saturating_add(most)));
+                }
+                Some(Shown::Text(value)) => text(out, Some(value), headers.bytes_max),
+                None => text(out, None, None),
+            }
         }
         Piece::Protocol => out.extend_from_slice(match record.version {
             Version::HTTP_10 => b"HTTP/1.0".as_slice(),
@@ -139,7 +150,7 @@ fn put(out: &mut Vec<u8>, piece: &Piece, record: &Record, began: SystemTime, too
         Piece::DownstreamRemote => show(out, down.remote),
         Piece::DownstreamRemoteAddress => show(out, down.remote.ip()),
         Piece::ServerName => text(out, down.server_name.as_deref().map(str::as_bytes), None),
-        Piece::RouteName => optional(out, record.route.as_deref().filter(|name| !name.is_empty())),
+        Piece::RouteName => optional(out, record.route.as_ref().map(RuleName::as_str).filter(|name| !name.is_empty())),
         Piece::GrpcStatus => optional(out, record.grpc),
         Piece::PeerUri => optional(out, down.identity.as_ref()),
         Piece::HostName => out.extend_from_slice(record.worker.shared.own.name.as_bytes()),
@@ -155,23 +166,22 @@ fn text(out: &mut Vec<u8>, value: Option<&[u8]>, bytes_max: Option<usize>) {
 
 fn request(out: &mut Vec<u8>, headers: &Headers, record: &Record, kept: Option<&HeaderValue>) {
     let asked = record.asked.as_deref();
-    let part = |name: &Name| -> Option<Vec<u8>> {
+    let part = |name: &Name| -> Option<&[u8]> {
         let asked = asked?;
         match name {
-            Name::Method => Some(asked.method.as_str().into()),
-            Name::Path => asked.path.as_ref().map(|path| path.as_str().into()),
-            Name::Authority => asked.authority.as_ref().map(|value| value.as_bytes().into()),
-            Name::Scheme => Some(if asked.https { b"https".as_slice() } else { b"http" }.into()),
-            Name::Header(name) if name == "x-envoy-original-path" => {
-                asked.original_path.as_ref().map(|path| path.as_str().into())
+            Name::Method => Some(asked.method.as_str().as_bytes()),
+            Name::Path => asked.path.as_ref().map(|path| path.as_str().as_bytes()),
+            Name::Authority => asked.authority.as_ref().map(HeaderValue::as_bytes),
+            Name::Scheme => Some(if asked.https { b"https" } else { b"http" }),
+            Name::Header(name) if name == ORIGINAL_PATH => {
+                asked.original_path.as_ref().map(|path| path.as_str().as_bytes())
             }
             Name::Status | Name::Header(_) => None,
         }
     };
-    let found = part(&headers.first)
-        .or_else(|| kept.map(|value| value.as_bytes().into()))
-        .or_else(|| part(headers.second.as_ref()?));
-    text(out, found.as_deref(), headers.bytes_max);
+    let found =
+        part(&headers.first).or_else(|| kept.map(HeaderValue::as_bytes)).or_else(|| part(headers.second.as_ref()?));
+    text(out, found, headers.bytes_max);
 }
 
 /// The kept value for a header operator: its first name's, else its second's.
@@ -183,13 +193,17 @@ pub(crate) fn keep(headers: &Headers, from: &HeaderMap) -> Option<HeaderValue> {
     one(&headers.first).or_else(|| one(headers.second.as_ref()?))
 }
 
-fn response(name: &Name, record: &Record) -> Option<Vec<u8>> {
+/// A part of a reply's head.
+enum Shown<'r> {
+    Text(&'r [u8]),
+    Number(u128),
+}
+
+fn response<'r>(name: &Name, record: &'r Record) -> Option<Shown<'r>> {
     match name {
-        Name::Status => Some(record.code.to_string().into_bytes()),
-        Name::Header(name) if name == "x-envoy-upstream-service-time" => {
-            record.service_time.map(|time| time.as_millis().to_string().into_bytes())
-        }
-        Name::Header(name) => record.reply_headers.get(name).map(|value| value.as_bytes().into()),
+        Name::Status => Some(Shown::Number(record.code.into())),
+        Name::Header(name) if name == SERVICE_TIME => record.service_time.map(|time| Shown::Number(time.as_millis())),
+        Name::Header(name) => record.reply_headers.get(name).map(|value| Shown::Text(value.as_bytes())),
         Name::Method | Name::Path | Name::Authority | Name::Scheme => None,
     }
 }

@@ -239,7 +239,7 @@ fn hop_by_hop(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderVal
 
 fn keep_for_log(parts: &Parts, record: &mut Record) {
     let Some(log) = &record.log else { return };
-    let headers = log.format.request_headers().map(|wanted| line::keep(wanted, &parts.headers)).collect();
+    let headers = log.asked.iter().map(|wanted| line::keep(wanted, &parts.headers)).collect();
     record.asked = Some(Box::new(Kept {
         method: parts.method.clone(),
         path: parts.uri.path_and_query().cloned(),

@@ -305,8 +305,12 @@ pub(super) fn from_upstream(
     if record.grpc.is_none() {
         record.grpc = headers.get(GRPC_STATUS).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     }
-    if record.log.is_some() {
-        record.reply_headers = headers.clone();
+    if let Some(log) = &record.log {
+        for name in &log.replied {
+            if let Some(value) = headers.get(name) {
+                record.reply_headers.insert(name, value.clone());
+            }
+        }
     }
     Response::from_parts(parts, Reply::upstream(body, record, lease, deadline))
 }

@@ -50,8 +50,8 @@ impl Way<'_> {
 pub(super) fn way<'v>(view: &'v View, conn: &Conn, head: &Head<'_>, record: &mut Record) -> Result<Way<'v>, Failure> {
     let rule = view.chain.routes().and_then(|routes| route::select(routes, head, &mut ())).ok_or(Failure::NoRoute)?;
     let spec = rule.spec();
-    if record.log.is_some() && !spec.name.is_empty() {
-        record.route = Some(spec.name.as_str().into());
+    if record.log.is_some() {
+        record.route = Some(rule.name());
     }
     let mut way = Way {
         rule,
@@ -76,10 +76,10 @@ pub(super) fn way<'v>(view: &'v View, conn: &Conn, head: &Head<'_>, record: &mut
         Action::Forward(forward) => {
             let forwarding = rule.forward.as_ref().ok_or(Failure::NoRoute)?;
             let target = forwarding.targets.pick(conn.worker.roll()).ok_or(Failure::NoCluster)?;
-            if record.log.is_some() {
+            let Some(cluster) = target.cluster.and_then(|id| view.tables.cluster(id)) else {
                 record.cluster = Some(target.name.as_ref().into());
-            }
-            let cluster = target.cluster.and_then(|id| view.tables.cluster(id)).ok_or(Failure::NoCluster)?;
+                return Err(Failure::NoCluster);
+            };
             record.cluster = Some(Arc::clone(&cluster.name));
             record.service = cluster.service;
             let path = route::path(rule, head);

@@ -57,7 +57,7 @@ impl ChainExtra {
 fn compile_log(log: &AccessLog) -> Result<Arc<Log>, String> {
     let AccessLog { path, format, json } = log;
     let format = Format::compile(format.as_deref(), *json).map_err(|error| error.to_string())?;
-    Ok(Arc::new(Log { path: path.as_str().into(), format }))
+    Ok(Arc::new(Log::new(path, format)))
 }
 
 /// The protocols that are taken. Ours is for requests, and only from who has proved to be of the mesh: what rides is
