@@ -94,6 +94,29 @@ impl std::fmt::Display for Denied {
     }
 }
 
+/// Bytes that came from the client; shared with the body that brings them, where there is one.
+#[derive(Debug, Default)]
+pub(crate) struct Received(Option<Rc<Cell<u64>>>);
+
+impl Received {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.as_ref().map_or(0, |bytes| bytes.get())
+    }
+
+    fn set(&mut self, bytes: u64) {
+        self.shared().set(bytes);
+    }
+
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.set(self.get() + bytes);
+    }
+
+    /// The count, for whoever takes the bytes.
+    pub(crate) fn shared(&mut self) -> &Rc<Cell<u64>> {
+        self.0.get_or_insert_default()
+    }
+}
+
 /// What became of one request.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -110,7 +133,7 @@ pub(crate) struct Record {
     pub(crate) details: &'static str,
     pub(crate) denied: Option<Denied>,
     pub(crate) transport_failure: Option<Box<str>>,
-    pub(crate) received: Rc<Cell<u64>>,
+    pub(crate) received: Received,
     pub(crate) sent: u64,
     /// Bytes of a connection, received and sent, that are counted already.
     reported: (u64, u64),
@@ -187,7 +210,7 @@ impl Record {
             details: "",
             denied: None,
             transport_failure: None,
-            received: Rc::default(),
+            received: Received::default(),
             sent: 0,
             reported: (0, 0),
             upstream: None,

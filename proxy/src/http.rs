@@ -12,6 +12,7 @@ pub(crate) mod gate;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod headers;
+pub(crate) mod host;
 pub(crate) mod incoming;
 pub(crate) mod mirror;
 pub(crate) mod reply;
@@ -41,6 +42,7 @@ use crate::{
     worker::Worker,
 };
 use body::{Reply, Upload};
+use host::LastHost;
 use incoming::Incoming;
 use reply::{Answer, Failure};
 
@@ -54,6 +56,7 @@ pub(crate) struct Conn {
     pub(crate) direction: Direction,
     /// Bytes of the request heads under way.
     pub(crate) heads: Cell<usize>,
+    pub(crate) host: LastHost,
     view: RefCell<View>,
 }
 
@@ -76,6 +79,7 @@ impl Conn {
             original,
             direction,
             heads: Cell::new(0),
+            host: LastHost::default(),
             view: RefCell::new(view),
         }
     }
@@ -152,7 +156,7 @@ async fn steps(
     }
     fault::inject(way.rule, &conn.worker, record).await?;
     rewrite::request(conn, &way, parts, record);
-    let upload = Upload::new(incoming, way.keep_bytes(), Rc::clone(&record.received));
+    let upload = Upload::new(incoming, way.keep_bytes(), &mut record.received);
     mirror::at_once(conn, view, &way, parts, &upload);
     let answer = retry::run(conn, &way, &asked, parts, &upload, record).await;
     mirror::afterwards(conn, view, &way, parts, &upload);

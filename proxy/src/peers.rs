@@ -7,7 +7,7 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use prost_types::{Struct, Value, value::Kind};
@@ -34,23 +34,32 @@ pub(crate) struct Peers {
     by_principal: RefCell<HashMap<String, PartyId, foldhash::fast::RandomState>>,
 }
 
+/// A key of [`Peers::known`], borrowed.
+#[derive(Hash)]
+struct Said<'s>(&'s HeaderValue, Option<&'s String>);
+
+impl Equivalent<(HeaderValue, Option<String>)> for Said<'_> {
+    fn equivalent(&self, (id, principal): &(HeaderValue, Option<String>)) -> bool {
+        self.0 == id && self.1 == principal.as_ref()
+    }
+}
+
 impl Peers {
     /// Takes what the peer says of itself out of the headers; gives the party it is.
     pub(crate) fn read(&self, headers: &mut HeaderMap, principal: Option<&String>, metrics: &Metrics) -> PartyId {
         let metadata = headers.remove(METADATA);
         let Some(id) = headers.remove(METADATA_ID) else { return self.of_principal(principal, metrics) };
-        let key = (id, principal.cloned());
-        if let Some(party) = self.known.borrow().get(&key) {
+        if let Some(party) = self.known.borrow().get(&Said(&id, principal)) {
             return *party;
         }
         let party = metadata.and_then(|value| decode(&value)).unwrap_or_default();
-        let principal = principal.cloned().unwrap_or_default();
-        let party = metrics.party(&Party { principal, ..party });
+        let named = principal.cloned().unwrap_or_default();
+        let party = metrics.party(&Party { principal: named, ..party });
         let mut known = self.known.borrow_mut();
         if known.len() >= PEERS_MAX {
             known.clear();
         }
-        known.insert(key, party);
+        known.insert((id, principal.cloned()), party);
         party
     }
 

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     access::{Lines, writer::Writer},
-    http::h1::date::Dates,
+    http::{gate::ids::Ids, h1::date::Dates},
     metrics::{Metrics, PartyId, Shard, proxy::ProxyStats},
     overload::Overload,
     peers::Peers,
@@ -76,6 +76,7 @@ pub(crate) struct Worker {
     pub(crate) lines: Lines,
     pub(crate) peers: Peers,
     pub(crate) dates: Dates,
+    pub(crate) ids: Ids,
     pub(crate) room: Room,
     tasks: TaskTracker,
     luck: Cell<u64>,
@@ -89,6 +90,7 @@ impl Worker {
             lines: Lines::default(),
             peers: Peers::default(),
             dates: Dates::default(),
+            ids: Ids::default(),
             room: Room::default(),
             tasks: TaskTracker::new(),
             luck: Cell::new(seed | 1),

@@ -22,6 +22,7 @@ use super::{
     h1::{response, spelling::Spelling},
     incoming::{Fault, Incoming, IncomingError},
 };
+use crate::access::Received;
 pub(crate) use reply::Reply;
 
 /// Why a body ended early.
@@ -61,7 +62,7 @@ struct Source {
     fault: Option<Fault>,
     /// The number of the latest reading; older ones may not take bytes away from it.
     reading: u32,
-    received: Rc<Cell<u64>>,
+    received: Option<Rc<Cell<u64>>>,
 }
 
 /// A request's body; each try reads it from the beginning.
@@ -80,9 +81,11 @@ pub(crate) struct Replay {
 
 impl Upload {
     /// Keeps at most `limit` bytes for a second reading; 0: none.
-    pub(crate) fn new(incoming: Incoming, limit: usize, received: Rc<Cell<u64>>) -> Self {
+    pub(crate) fn new(incoming: Incoming, limit: usize, received: &mut Received) -> Self {
+        let empty = incoming.is_end_stream();
+        let received = (!empty).then(|| Rc::clone(received.shared()));
         Self(Rc::new(RefCell::new(Source {
-            empty: incoming.is_end_stream(),
+            empty,
             length: incoming.size_hint(),
             incoming,
             kept: Vec::new(),
@@ -172,7 +175,9 @@ impl Source {
             Some(Ok(frame)) => frame,
         };
         if let Some(data) = frame.data_ref() {
-            self.received.set(self.received.get() + data.len() as u64);
+            if let Some(received) = &self.received {
+                received.set(received.get() + data.len() as u64);
+            }
             if !self.gone {
                 if self.kept_bytes + data.len() <= self.limit {
                     self.kept_bytes += data.len();

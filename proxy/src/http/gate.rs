@@ -4,6 +4,7 @@
 //! clients may not claim is removed at the edge.
 //! Never here: policy. Called first by `http::handle`.
 
+pub(crate) mod ids;
 pub(crate) mod refusal;
 mod trust;
 
@@ -115,7 +116,7 @@ fn check(conn: &Rc<Conn>, server: &HttpServer, parts: &mut Parts) -> Result<(Opt
     target(parts)?;
     let framed = parts.version == Version::HTTP_2 || conn.downstream.ridden;
     let weight = Weight::take(conn, fields(server, parts, framed)?)?;
-    one_authority(parts)?;
+    one_authority(conn, parts)?;
     expectation(&mut parts.headers)?;
     Ok((hop_by_hop(server, parts)?, weight))
 }
@@ -181,7 +182,7 @@ fn expectation(headers: &mut HeaderMap) -> Result<(), Failure> {
 }
 
 /// Makes `host` the one place where the authority is, whichever way it came.
-fn one_authority(parts: &mut Parts) -> Result<(), Failure> {
+fn one_authority(conn: &Conn, parts: &mut Parts) -> Result<(), Failure> {
     if parts.headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(Refusal::Hosts.into());
     }
@@ -193,7 +194,7 @@ fn one_authority(parts: &mut Parts) -> Result<(), Failure> {
         Some(_) if parts.version == Version::HTTP_2 => return Err(Refusal::Hosts.into()),
         Some(_) | None => {}
     }
-    let value = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Host)?;
+    let value = conn.host.value(authority.as_str()).ok_or(Refusal::Host)?;
     parts.headers.insert(HOST, value);
     Ok(())
 }

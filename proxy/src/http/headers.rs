@@ -59,6 +59,15 @@ pub(crate) static EDGE_ONLY: [HeaderName; 20] = [
     SERVICE_TIME,
 ];
 
+/// A number as a value; small ones, which nearly all are, cost nothing.
+pub(crate) fn number(number: u64) -> HeaderValue {
+    const SMALL: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    match usize::try_from(number).ok().and_then(|at| SMALL.get(at)) {
+        Some(text) => HeaderValue::from_static(text),
+        None => HeaderValue::from(number),
+    }
+}
+
 /// Applies a route's changes: remove, set, add.
 pub(crate) fn apply(edits: &Edits, headers: &mut HeaderMap, record: &Record) {
     for name in &edits.remove {

@@ -18,7 +18,9 @@ use super::{
     body::Reply,
     gate::refusal::Refusal,
     h1::head::HeadError as Malformed,
-    headers::{GRPC_MESSAGE, GRPC_STATUS, KEEP_ALIVE, NOT_DELIVERED, OVERLOADED, PROXY_CONNECTION, SERVICE_TIME},
+    headers::{
+        GRPC_MESSAGE, GRPC_STATUS, KEEP_ALIVE, NOT_DELIVERED, OVERLOADED, PROXY_CONNECTION, SERVICE_TIME, number,
+    },
     incoming::{Fault, Incoming},
     ride,
 };
@@ -300,7 +302,7 @@ pub(super) fn from_upstream(
     headers.remove(peers::METADATA_ID);
     if let Some(time) = record.service_time {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(SERVICE_TIME, HeaderValue::from(millis));
+        headers.insert(SERVICE_TIME, number(millis));
     }
     if record.grpc.is_none() {
         record.grpc = headers.get(GRPC_STATUS).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());

@@ -262,9 +262,10 @@ fn build(
     let (uri, version) = if http2 {
         let host = headers.remove(HOST);
         let authority = host.as_ref().map_or("", |host| host.to_str().unwrap_or_default());
+        let authority = conn.host.authority(authority);
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(if mesh { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.authority = Some(authority.parse().map_err(|_| Failure::BadRequest("the host cannot be sent"))?);
+        uri.authority = Some(authority.ok_or(Failure::BadRequest("the host cannot be sent"))?);
         uri.path_and_query = Some(path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")));
         (Uri::from_parts(uri).map_err(bad)?, Version::HTTP_2)
     } else {
@@ -280,7 +281,7 @@ fn build(
         let old = asked.version == Version::HTTP_10;
         (Uri::from_parts(uri).map_err(bad)?, if old { Version::HTTP_10 } else { Version::HTTP_11 })
     };
-    headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempt));
+    headers.insert(ATTEMPT_COUNT, headers::number(attempt.into()));
     if mesh {
         let own = &conn.worker.shared.own;
         headers.insert(peers::METADATA_ID, own.metadata_id.clone());

@@ -75,7 +75,7 @@ impl Reply {
     pub(crate) fn finish_tunnel(mut self, (received, sent): (u64, u64)) {
         drop(self.lease.take());
         if let Some(mut record) = self.record.take() {
-            record.received.set(record.received.get() + received);
+            record.received.add(received);
             record.sent += sent;
             record.finish();
         }

@@ -52,7 +52,7 @@ pub(super) fn clean(conn: &Conn, server: &HttpServer, headers: &mut HeaderMap, r
     }
     client_cert(conn, server, headers);
     if !headers.contains_key(REQUEST_ID) {
-        headers.insert(REQUEST_ID, request_id(worker.roll(), worker.roll()));
+        headers.insert(REQUEST_ID, worker.ids.write(worker.roll(), worker.roll()));
     }
 }
 
@@ -110,31 +110,9 @@ fn client_cert(conn: &Conn, server: &HttpServer, headers: &mut HeaderMap) {
     }
 }
 
-/// A random UUID (version 4).
-fn request_id(high: u64, low: u64) -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bits = (u128::from(high) << 64 | u128::from(low)) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
-    let mut text = [b'-'; 36];
-    let mut nibble = 32;
-    for (at, byte) in text.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            nibble -= 1;
-            *byte = HEX[usize::try_from(bits >> (nibble * 4) & 0xf).unwrap_or(0)];
-        }
-    }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("00000000-0000-4000-8000-000000000000"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_id_is_a_version_4_uuid() {
-        let id = request_id(u64::MAX, 0);
-        assert_eq!(id.to_str().unwrap(), "ffffffff-ffff-4fff-8000-000000000000");
-        assert_eq!(request_id(0, u64::MAX).to_str().unwrap(), "00000000-0000-4000-bfff-ffffffffffff");
-    }
 
     #[test]
     fn twins_are_told_by_what_they_pass_for() {

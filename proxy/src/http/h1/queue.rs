@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
 /// Pieces up to this size are copied next to the head: one write, and a copy costs less than a second piece.
-const SMALL_BYTES: usize = 4 * 1024;
+pub(super) const SMALL_BYTES: usize = 4 * 1024;
 /// Gathered bytes past which no more are taken.
 const GATHERED_BYTES: usize = 16 * 1024;
 

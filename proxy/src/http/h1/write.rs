@@ -12,7 +12,7 @@ use http::{
     request, response,
 };
 
-use super::spelling::Spelling;
+use super::{queue::SMALL_BYTES, spelling::Spelling};
 
 /// How a body is framed on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,19 @@ pub(crate) enum Framed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request's target cannot be written")]
 pub(crate) struct Unwritable;
+
+/// Room for a first line and for the fields that are written here, beside those of the map.
+const OTHERS_BYTES: usize = 256;
+
+/// Makes room for a head and a small body after it, so that writing them allocates once.
+fn reserve(out: &mut Vec<u8>, target: &str, headers: &HeaderMap, framed: Framed) {
+    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    let body = match framed {
+        Framed::Length(length) => usize::try_from(length).ok().filter(|length| *length <= SMALL_BYTES).unwrap_or(0),
+        Framed::Nothing | Framed::Chunked { .. } | Framed::UntilClose => 0,
+    };
+    out.reserve(OTHERS_BYTES + target.len() + fields + body);
+}
 
 /// Writes one field.
 pub(super) fn put_field(
@@ -82,6 +95,7 @@ pub(crate) fn request(
     if !(target.starts_with('/') || target == "*") || target.bytes().any(|b| b <= b' ' || b == 0x7f) {
         return Err(Unwritable);
     }
+    reserve(out, target, &head.headers, framed);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -124,6 +138,7 @@ pub(crate) fn response(
     persists: Persists,
     date: &[u8],
 ) {
+    reserve(out, "", &head.headers, framed);
     put_status(out, head.status);
     let own_words = persists == Persists::Changes;
     put_fields(out, &head.headers, spelling, |name| name == CONNECTION && !own_words);
