@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     Conn,
-    body::{Outgoing, Upload},
+    body::Upload,
     gate::Asked,
     headers::{self, ATTEMPT_COUNT, GRPC_STATUS, NOT_DELIVERED, RATE_LIMITED},
     incoming::Incoming,
@@ -38,6 +38,7 @@ use crate::{
         connect::ConnectError,
         lease::Lease,
         send::{SendError, Target, send},
+        tls::Carries,
     },
 };
 
@@ -74,13 +75,16 @@ pub(super) async fn run(
     conn: &Rc<Conn>,
     way: &Way<'_>,
     asked: &Asked,
-    parts: &Parts,
+    parts: &mut Parts,
     upload: &Upload,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     let (Some(cluster), Some(forward)) = (way.cluster, way.forward) else { return Err(Failure::NoCluster) };
     let plan = way.forwarding.and_then(|forwarding| forwarding.retry.as_ref());
     let clock = Clock { timeout: forward.timeout.filter(|t| !t.is_zero()), upload, started: Instant::now() };
+    // What may be asked for again, or copied afterwards, is kept; HTTP/1 gives back what got no reply.
+    let keep = plan.is_some_and(|plan| plan.attempts() > 0)
+        || way.forwarding.is_some_and(|forwarding| !forwarding.mirrors.is_empty());
     let mut tried: Vec<u64> = Vec::new();
     let (mut tries, mut free) = (0, 0);
     let mut retrying = None;
@@ -94,12 +98,19 @@ pub(super) async fn run(
         };
         tries += 1;
         let began = Instant::now();
-        let result = once(conn, cluster, &chosen, asked, parts, upload, tries - free, plan, &clock).await?;
+        let mut result = once(conn, cluster, &chosen, asked, parts, keep, upload, tries - free, plan, &clock).await?;
         let outcome = outcome(&result, cluster, &chosen);
         observe(conn, cluster, &chosen, outcome);
         // Nobody has worked on it, or asking again does no harm: not a retry that anyone could notice.
-        let unnoticed = match &result {
-            Tried::Failed(SendError::Reset { reused: true, .. }) => asked.idempotent,
+        let unnoticed = match &mut result {
+            Tried::Failed(SendError::Reset { reused: true, fields, .. }) => {
+                if let Some(fields) = fields.take().filter(|_| parts.headers.is_empty()) {
+                    parts.headers = *fields;
+                    parts.headers.remove(peers::METADATA_ID);
+                    parts.headers.remove(peers::METADATA);
+                }
+                asked.idempotent
+            }
             Tried::Replied(..) | Tried::Failed(_) | Tried::TimedOut { .. } => false,
         };
         if unnoticed && upload.is_held() && free < STALE_TRIES_MAX {
@@ -190,7 +201,8 @@ async fn once(
     cluster: &Cluster,
     chosen: &Chosen,
     asked: &Asked,
-    parts: &Parts,
+    parts: &mut Parts,
+    keep: bool,
     upload: &Upload,
     attempt: u32,
     plan: Option<&Plan>,
@@ -206,7 +218,8 @@ async fn once(
             UpstreamVersion::Http2 => true,
             UpstreamVersion::Downstream => asked.version == Version::HTTP_2,
         };
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = parts.headers.get(HOST).cloned();
+    let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name =
         host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
     let target = Target {
@@ -219,7 +232,14 @@ async fn once(
         host: name,
     };
     let mesh = tls.is_some() && cluster.is_mesh();
-    let request = build(conn, asked, parts, upload, http2, mesh, attempt)?;
+    let keep = keep || (asked.idempotent && target.carries != Carries::Http1);
+    let headers = std::mem::take(&mut parts.headers);
+    if keep {
+        // The copy is what stays: the original has room for what is added.
+        parts.headers = headers.clone();
+    }
+    let head = build(conn, asked, parts, headers, http2, mesh, attempt)?;
+    let request = Request::from_parts(head, upload.read());
     let sending = async {
         match send(&conn.worker, &target, request, Some(upload)).await {
             Ok((response, lease)) => Ok(Tried::Replied(response, lease)),
@@ -246,18 +266,17 @@ async fn once(
     }
 }
 
-/// The request as it goes to one endpoint.
+/// The request's head as it goes to one endpoint, made of these fields.
 fn build(
     conn: &Conn,
     asked: &Asked,
     parts: &Parts,
-    upload: &Upload,
+    mut headers: HeaderMap,
     http2: bool,
     mesh: bool,
     attempt: u32,
-) -> Result<Request<Outgoing>, Failure> {
+) -> Result<Parts, Failure> {
     let bad = |_| Failure::BadRequest("the request cannot be written");
-    let mut headers = parts.headers.clone();
     let path = parts.uri.path_and_query().cloned();
     let (uri, version) = if http2 {
         let host = headers.remove(HOST);
@@ -287,12 +306,9 @@ fn build(
         headers.insert(peers::METADATA_ID, own.metadata_id.clone());
         headers.insert(peers::METADATA, own.metadata.clone());
     }
-    let mut request = Request::new(upload.read());
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = uri;
-    *request.version_mut() = version;
-    *request.headers_mut() = headers;
-    Ok(request)
+    let mut head = Request::new(()).into_parts().0;
+    (head.method, head.uri, head.version, head.headers) = (parts.method.clone(), uri, version, headers);
+    Ok(head)
 }
 
 /// HTTP/2 may split cookies; HTTP/1 has one line (RFC 9113, 8.2.3).

@@ -5,7 +5,7 @@
 
 use std::{error::Error, net::SocketAddr, rc::Rc, sync::Arc};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 
 use super::{
     connect::{ConnectError, Options},
@@ -19,7 +19,7 @@ use crate::{
     http::{
         body::{Outgoing, Upload},
         h1::{
-            client::{ClientError, exchange},
+            client::{ClientError, Failed, exchange},
             spelling::Spelling,
             write::Unwritable,
         },
@@ -65,6 +65,8 @@ pub(crate) enum SendError {
         reused: bool,
         /// What broke.
         source: Broken,
+        /// The request's fields, which HTTP/1 gives back.
+        fields: Option<Box<HeaderMap>>,
     },
     /// What the upstream sent is no reply.
     #[error("{0}")]
@@ -84,12 +86,12 @@ pub(crate) enum Broken {
 }
 
 impl SendError {
-    fn of_http1(error: ClientError, reused: bool) -> Self {
+    fn of_http1(error: ClientError, reused: bool, fields: HeaderMap) -> Self {
         match error {
             ClientError::Malformed(_) | ClientError::Interim => Self::Protocol(error),
             ClientError::Unwritable(error) => Self::Unwritable(error),
             ClientError::Upload(_) | ClientError::Length | ClientError::Broken(_) | ClientError::Closed => {
-                Self::Reset { reused, source: Broken::Http1(error) }
+                Self::Reset { reused, source: Broken::Http1(error), fields: Some(Box::new(fields)) }
             }
         }
     }
@@ -175,9 +177,10 @@ async fn over_http1(
             let local = connection.local;
             Ok((response, Carrier::Http1(Rc::clone(host), connection), local))
         }
-        Err(failed) => {
-            let unsent = failed.unsent.filter(|_| matches!(failed.error, ClientError::Broken(_)));
-            Err(Missed { error: SendError::of_http1(failed.error, reused), unsent })
+        Err(Failed { error, head, unsent }) => {
+            let again = unsent.filter(|_| matches!(error, ClientError::Broken(_)));
+            let error = SendError::of_http1(error, reused, head.headers.clone());
+            Err(Missed { error, unsent: again.map(|body| Request::from_parts(head, body)) })
         }
     }
 }
@@ -198,7 +201,7 @@ async fn over_http2(mut connection: Http2, request: Request<Outgoing>, reused: b
             let error = if was_refused(&source) {
                 SendError::Refused
             } else {
-                SendError::Reset { reused, source: Broken::Http2(source) }
+                SendError::Reset { reused, source: Broken::Http2(source), fields: None }
             };
             Err(Missed { error, unsent })
         }

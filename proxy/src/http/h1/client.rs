@@ -13,6 +13,7 @@ use std::{
 use http::{
     Method, Request, Response, StatusCode,
     header::{TRAILER, UPGRADE},
+    request,
 };
 use http_body::Body;
 
@@ -58,8 +59,10 @@ pub(crate) enum ClientError {
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) error: ClientError,
-    /// The request, where nothing of it has left.
-    pub(crate) unsent: Option<Request<Outgoing>>,
+    /// The request without its body.
+    pub(crate) head: request::Parts,
+    /// The body from its beginning, where nothing of the request has left.
+    pub(crate) unsent: Option<Outgoing>,
 }
 
 /// One exchange under way.
@@ -94,7 +97,7 @@ pub(crate) async fn exchange(
         }
     };
     if let Err(error) = written {
-        return Err(Failed { error: error.into(), unsent: None });
+        return Err(Failed { error: error.into(), head, unsent: None });
     }
     let mut exchange = Exchange {
         pump: Pump::new(body, framed),
@@ -109,9 +112,8 @@ pub(crate) async fn exchange(
         Ok(reply) => Ok(exchange.begin_body(wire, reply)),
         Err(error) => {
             let touched = wire.borrow().out.touched();
-            let unsent =
-                (!touched && exchange.pump.body.rewind()).then(|| Request::from_parts(head, exchange.pump.body));
-            Err(Failed { error, unsent })
+            let unsent = (!touched && exchange.pump.body.rewind()).then_some(exchange.pump.body);
+            Err(Failed { error, head, unsent })
         }
     }
 }
