@@ -5,6 +5,7 @@
 
 mod bytes;
 mod clock;
+mod cost;
 mod denied;
 mod door;
 mod exchange;

@@ -24,7 +24,7 @@ use crate::worker::Here;
 /// A root, and identities that it signed.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    roots: Roots,
+    pub(super) roots: Roots,
 }
 
 impl Authority {
@@ -38,12 +38,17 @@ impl Authority {
     }
 
     pub(super) fn identity(&self, uri: &str) -> Identity {
+        let (chain, key) = self.sign(SanType::URI(uri.try_into().unwrap()));
+        Identity::holding(Certificate::from_pem(&chain, &key).unwrap(), self.roots.clone())
+    }
+
+    /// A chain and its key, as PEM.
+    pub(super) fn sign(&self, name: SanType) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        params.subject_alt_names = vec![name];
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
-        let certificate = Certificate::from_pem(&leaf.pem(), &key.serialize_pem()).unwrap();
-        Identity::holding(certificate, self.roots.clone())
+        (leaf.pem(), key.serialize_pem())
     }
 }
 
