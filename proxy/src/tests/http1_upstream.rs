@@ -106,3 +106,30 @@ fn interim_replies_pass_but_the_one_that_is_for_us() {
         assert!(text.starts_with("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n"), "{text}");
     });
 }
+
+#[test]
+fn a_request_whose_connection_broke_is_asked_again_whole() {
+    local(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            let mut buf = [0; 4096];
+            // The second request on the first connection gets no reply; on the next connection it is shown.
+            let (mut socket, _) = listener.accept().await.unwrap();
+            assert!(socket.read(&mut buf).await.unwrap() > 0);
+            socket.write_all(ok("first").as_bytes()).await.unwrap();
+            assert!(socket.read(&mut buf).await.unwrap() > 0);
+            drop(socket);
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let count = socket.read(&mut buf).await.unwrap();
+            socket.write_all(ok(&String::from_utf8_lossy(&buf[..count])).as_bytes()).await.unwrap();
+            assert_eq!(socket.read(&mut buf).await.unwrap_or(0), 0);
+        });
+        let action = Action::Forward(Box::new(forward("c")));
+        let (_, address) = proxy(&http(vec![route(action)], vec![cluster("c", &[upstream])])).await;
+        let mut client = Client::to(address).await;
+        assert!(client.ask(&get("/")).await.ends_with("first"));
+        let reply = client.ask("GET /again HTTP/1.1\r\nhost: a.test\r\nX-Mine: 1\r\n\r\n").await;
+        assert!(reply.contains("GET /again HTTP/1.1\r\nhost: a.test\r\nX-Mine: 1\r\n"), "{reply}");
+    });
+}
