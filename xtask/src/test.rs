@@ -27,7 +27,8 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
     let target = sh::target();
     let missing = target.join("not-run.txt");
     fs::write(&missing, "").with_context(|| format!("could not write {}", missing.display()))?;
-    let tested = sh::cargo(["test", "-p", "e2e"])
+    // One run tells of every suite that fails.
+    let tested = sh::cargo(["test", "-p", "e2e", "--no-fail-fast"])
         .args(filter)
         .args(["--", "--test-threads=1"])
         .env("FERROMESH_BIN", target.join("demo"))

@@ -164,7 +164,7 @@ async fn http2_over(
         .keep_alive_timeout(H2_PING.1)
         .handshake(TokioIo::new(guarded))
         .await
-        .map_err(|source| SendError::Reset { reused: false, source: Broken::Http2(source) })?;
+        .map_err(|source| SendError::Reset { reused: false, source: Broken::Http2(source), fields: None })?;
     let stats = Arc::clone(&worker.shared.stats);
     tokio::task::spawn_local(async move {
         let ended = connection.await;
