@@ -33,8 +33,9 @@ impl Judge {
 
     /// The verdict on a review.
     pub(crate) async fn judge(self, review: Review) -> Verdict {
-        // What is being deleted may lose its finalizers, however wrong it is.
-        let leaving = review.object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
+        // What is being deleted may lose its finalizers, however wrong it is; what it says may not change unjudged.
+        let leaving = review.object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null())
+            && review.object.get("spec") == review.old_object.get("spec");
         if review.operation == "DELETE" || review.object.is_null() || leaving {
             return Verdict::allow();
         }

@@ -224,6 +224,9 @@ impl Watch {
             } else if first && request.initial_resource_versions.contains_key(name) {
                 // noted already
             } else if let Some(table) = table_of_all(kind, name) {
+                if self.tables.len() >= NAMES_MAX && !self.tables.contains(table) {
+                    return Err(Overfull);
+                }
                 let table: Arc<str> = table.into();
                 self.unanswered.insert(Arc::clone(&table));
                 self.tables.insert(table);

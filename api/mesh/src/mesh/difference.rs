@@ -120,8 +120,8 @@ fn same_but_routing(before: &Mesh, after: &Mesh) -> bool {
         && before.client_selectors == *client_selectors
 }
 
-/// The hosts of all VirtualServices that differ; none where a host among them is no service's in some namespace: then there
-/// may be other resources.
+/// The hosts of all VirtualServices that differ; none where a host among them is a wildcard, which rules of other services may
+/// fall back to, or is no service's in some namespace: then there may be other resources.
 fn hosts_of_changed_rules(before: &Mesh, after: &Mesh) -> Option<BTreeSet<Arc<str>>> {
     let known = |mesh: &Mesh| -> BTreeSet<(u64, Arc<str>)> {
         let named = |rule: &Shared<VirtualService>| (rule.version(), Arc::from(rule.meta.object.to_string()));
@@ -134,5 +134,5 @@ fn hosts_of_changed_rules(before: &Mesh, after: &Mesh) -> Option<BTreeSet<Arc<st
     };
     let changed = before.routing.iter().filter(differs).chain(after.routing.iter().filter(differs));
     let hosts: BTreeSet<Arc<str>> = changed.flat_map(|rule| &rule.hosts).map(|host| Arc::from(host.as_str())).collect();
-    hosts.iter().all(|host| after.services.seen_by_all(host)).then_some(hosts)
+    hosts.iter().all(|host| !host.starts_with('*') && after.services.seen_by_all(host)).then_some(hosts)
 }

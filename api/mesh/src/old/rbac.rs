@@ -111,7 +111,9 @@ impl Allowed {
         let mut operation = Map::new();
         for field in ["hosts", "notHosts", "methods", "notMethods", "paths", "notPaths", "ports", "notPorts"] {
             let values = rule.texts(field);
-            if !values.is_empty() && values != ["*"] {
+            // Every value is no condition; none of them is one that nobody meets.
+            let anything = !field.starts_with("not") && values == ["*"];
+            if !values.is_empty() && !anything {
                 operation.insert(field.to_owned(), values.into());
             }
         }
