@@ -25,7 +25,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
 
 use self::speech::Speech;
@@ -136,7 +136,8 @@ struct Talk {
 
 /// A place among those that are told much.
 struct Place {
-    _permit: OwnedSemaphorePermit,
+    /// Dropped: the place is free.
+    _release: DropGuard,
     /// When it is given back, whatever the client does.
     until: Instant,
     /// When it is given back if nothing happens any more.
@@ -153,6 +154,21 @@ impl Place {
             Progress::Waiting | Progress::Configured => self.until.min(self.quiet),
         }
     }
+}
+
+/// Keeps a permit until the guard is dropped, and no longer than this: the stream itself is not asked for anything while its
+/// client takes nothing.
+fn hold(permit: OwnedSemaphorePermit, until: Instant) -> DropGuard {
+    let released = CancellationToken::new();
+    let ended = released.clone().cancelled_owned();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = ended => {}
+            () = tokio::time::sleep_until(until) => {}
+        }
+        drop(permit);
+    });
+    released.drop_guard()
 }
 
 struct Stream<S: Speech> {
@@ -291,7 +307,7 @@ impl<S: Speech> Stream<S> {
         let Ok(permit) = Arc::clone(&self.control.places).acquire_owned().await else { return };
         let now = self.control.clock.instant();
         let (until, quiet) = (now + PLACE_LIMIT, now + PLACE_QUIET);
-        talk.place = Some(Place { _permit: permit, until, quiet, used: false });
+        talk.place = Some(Place { _release: hold(permit, until), until, quiet, used: false });
     }
 
     /// What the session says now. Where many are to be told much, they are told one after the other, oldest first: each is

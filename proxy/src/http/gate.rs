@@ -199,10 +199,21 @@ fn one_authority(conn: &Conn, parts: &mut Parts) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Takes `connection` out, all of its lines as one (RFC 9110, 5.3).
+fn one_line(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Failure> {
+    if headers.get_all(CONNECTION).iter().nth(1).is_none() {
+        return Ok(headers.remove(CONNECTION));
+    }
+    let lines: Vec<&[u8]> = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes).collect();
+    let joined = HeaderValue::from_bytes(&lines.join(&b","[..])).map_err(|_| Refusal::Connection)?;
+    headers.remove(CONNECTION);
+    Ok(Some(joined))
+}
+
 /// Removes what concerns this connection alone; gives the upgrade that is wanted and offered.
 fn hop_by_hop(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderValue>, Failure> {
     let headers = &mut parts.headers;
-    let named = headers.remove(CONNECTION);
+    let named = one_line(headers)?;
     let mut upgrading = false;
     if let Some(named) = &named {
         let text = named.to_str().map_err(|_| Refusal::Connection)?;
@@ -226,7 +237,7 @@ fn hop_by_hop(server: &HttpServer, parts: &mut Parts) -> Result<Option<HeaderVal
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
     headers.remove(TRANSFER_ENCODING);
-    if headers.get(TE).is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+    if headers.get_all(TE).iter().any(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
         headers.remove(TE);
     }
     let wanted = headers.remove(UPGRADE).filter(|_| upgrading && parts.version == Version::HTTP_11);

@@ -147,7 +147,7 @@ fn the_application_sees_the_path_that_was_decided_on() {
 
 #[test]
 fn hop_by_hop_headers_end_here() {
-    let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings, x-hop, authorization\r\n\
+    let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, x-hop\r\nconnection: http2-settings, authorization\r\n\
         upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nkeep-alive: 1\r\nproxy-connection: close\r\nte: gzip\r\n\
         authorization: kept\r\n\r\n";
     seen(forwarding(), request, |text| {

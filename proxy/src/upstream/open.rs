@@ -72,7 +72,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.stats.connections.down();
         if self.0.stats.pending.get() > 0 {
-            self.0.freed.notify_one();
+            self.0.freed.notify_waiters();
         }
     }
 }

@@ -124,13 +124,12 @@ impl Host {
         if open.is_empty() {
             return None;
         }
-        open.retain(|connection| !connection.sender.is_closed());
         let wear = self.wear.get();
+        // A worn connection ends when its last stream does.
+        let worn = |connection: &Http2| wear.uses_max != 0 && connection.used.get() >= wear.uses_max;
+        open.retain(|connection| !connection.sender.is_closed() && !worn(connection));
         let fits = |connection: &&Http2| {
-            let streams = connection.streams.get();
-            connection.sender.is_ready()
-                && streams < wear.streams_max.min(H2_STREAMS_MAX)
-                && (wear.uses_max == 0 || connection.used.get() < wear.uses_max)
+            connection.sender.is_ready() && connection.streams.get() < wear.streams_max.min(H2_STREAMS_MAX)
         };
         open.iter().find(fits).cloned()
     }
@@ -152,7 +151,7 @@ impl Host {
             }
         }
         if self.cluster.stats.pending.get() > 0 {
-            self.cluster.freed.notify_one();
+            self.cluster.freed.notify_waiters();
         }
     }
 

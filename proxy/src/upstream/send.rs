@@ -201,11 +201,20 @@ async fn over_http2(mut connection: Http2, request: Request<Outgoing>, reused: b
             let error = if was_refused(&source) {
                 SendError::Refused
             } else {
+                // A stream that the peer reset was worked on: only a broken connection is nobody's reply.
+                let reused = reused && !was_reset(&source);
                 SendError::Reset { reused, source: Broken::Http2(source), fields: None }
             };
             Err(Missed { error, unsent })
         }
     }
+}
+
+/// Whether the peer ended the stream and not the connection.
+fn was_reset(error: &hyper::Error) -> bool {
+    std::iter::successors(error.source(), |error| (*error).source())
+        .filter_map(|error| error.downcast_ref::<h2::Error>())
+        .any(h2::Error::is_reset)
 }
 
 /// Whether the peer said that it did not work on the stream.

@@ -237,7 +237,12 @@ impl State {
     fn changes(&mut self) -> Vec<Event> {
         let (objects, problems) = self.whole();
         let mut events: Vec<Event> = Vec::new();
-        events.extend(self.told.keys().filter(|name| !objects.contains_key(*name)).cloned().map(Event::Delete));
+        // What stands there but cannot be read stays as it was told: a policy that is spoilt goes on guarding.
+        let spoilt = |name: &ObjectRef| problems.iter().any(|problem| problem.note.object == *name);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            self.told.iter().filter(|(name, _)| !objects.contains_key(*name)).partition(|(name, _)| spoilt(name));
+        let kept: Vec<_> = kept.into_iter().map(|(name, stored)| (name.clone(), Arc::clone(stored))).collect();
+        events.extend(gone.into_iter().map(|(name, _)| Event::Delete(name.clone())));
         for (name, (_, stored)) in &objects {
             if self.told.get(name).is_none_or(|told| !Arc::ptr_eq(told, stored) && told != stored) {
                 events.push(Event::Apply(Stored::clone(stored)));
@@ -248,7 +253,7 @@ impl State {
         let mended: BTreeSet<ObjectRef> = mended.map(|old| old.note.object.clone()).collect();
         events.extend(mended.into_iter().map(Event::Mended));
         events.extend(problems.iter().filter(|new| !self.complained.contains(new)).cloned().map(Event::Broken));
-        self.told = objects.into_iter().map(|(name, (_, stored))| (name, stored)).collect();
+        self.told = objects.into_iter().map(|(name, (_, stored))| (name, stored)).chain(kept).collect();
         self.complained = problems;
         events
     }
@@ -365,6 +370,24 @@ mod tests {
         assert!(matches!(&seen[0], Event::Apply(stored) if stored.reference() == reviews()), "{seen:?}");
         std::fs::remove_file(folder.0.join("deep/a.yaml")).unwrap();
         assert_eq!(source.next().await, Some(Event::Delete(reviews())));
+    }
+
+    #[test]
+    fn an_object_that_is_spoilt_stays_as_it_was_told() {
+        let folder = Folder::new("spoilt");
+        folder.write("a.yaml", SERVICE);
+        let mut state = State { path: folder.0.clone(), ..State::default() };
+        let mut changes = || {
+            state.read(&Touched { anything: true, ..Touched::default() }).unwrap();
+            state.changes()
+        };
+        assert!(matches!(changes().as_slice(), [Event::Apply(_)]));
+        folder.write("a.yaml", &SERVICE.replace("port: 9080", "port: many"));
+        assert!(matches!(changes().as_slice(), [Event::Broken(problem)] if problem.note.object == reviews()));
+        folder.write("a.yaml", SERVICE);
+        assert_eq!(changes(), [Event::Mended(reviews())]);
+        std::fs::remove_file(folder.0.join("a.yaml")).unwrap();
+        assert_eq!(changes(), [Event::Delete(reviews())]);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(crate) struct Chunks {
 const DIGITS_MAX: u8 = 16;
 
 /// Fields that frame, route, authenticate or describe: a trailer must not change what was decided by the head.
-fn forbidden(name: &HeaderName) -> bool {
+pub(super) fn forbidden(name: &HeaderName) -> bool {
     static NAMES: [HeaderName; 18] = [
         AUTHORIZATION,
         CACHE_CONTROL,

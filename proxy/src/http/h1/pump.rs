@@ -11,10 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame};
 
 use super::{
+    chunk::forbidden,
     queue::Queue,
     spelling::Spelling,
     wire::Shared,
@@ -115,7 +116,8 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Pump<B> {
             Framed::Chunked { trailers: wanted } => {
                 let text = out.text();
                 text.extend_from_slice(b"0\r\n");
-                for (name, value) in trailers.into_iter().flatten().filter(|_| wanted) {
+                let allowed = |(name, _): &(&HeaderName, &HeaderValue)| wanted && !forbidden(name);
+                for (name, value) in trailers.into_iter().flatten().filter(allowed) {
                     put_field(text, name, value, &Spelling::default(), &mut 0);
                 }
                 text.extend_from_slice(b"\r\n");

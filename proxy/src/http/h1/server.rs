@@ -203,6 +203,8 @@ async fn send(conn: &Rc<Conn>, wire: &Shared, response: Response<Reply>, asked: 
     let (framed, unsent) = framing(&head, &body, asked, bodiless);
     let persists = persists(&wire.borrow(), &head, asked, framed);
     put_head(conn, wire, &head, &body, framed, unsent, persists);
+    // `100 Continue` has no place any more.
+    wire.borrow_mut().awaited = false;
     let mut pump = Pump::new(body, framed);
     let sent = poll_fn(|cx| match pump.poll(wire, cx) {
         Poll::Ready(sent) => Poll::Ready(sent),
