@@ -12,6 +12,7 @@ use e2e::{
     beside::Beside,
     bookinfo::{Bookinfo, whole},
     load::{self, Load},
+    sandbox::until,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -20,6 +21,8 @@ const CHANGES: u64 = 100;
 const PER_SECOND: u32 = 50;
 /// Longest time from the change to the ACK.
 const ACK_LIMIT: Duration = Duration::from_secs(2);
+/// Longest time until the gateway has come back to pilot.
+const REST_LIMIT: Duration = Duration::from_secs(60);
 /// How often pilot is asked, at the most.
 const PACE: Duration = Duration::from_millis(2);
 const RULE: &str = "/apis/networking.istio.io/v1/namespaces/default/virtualservices/bookinfo";
@@ -97,9 +100,12 @@ pub(crate) fn changes(b: &Bookinfo) -> Result<()> {
     let api = Beside::api(&b.kubectl)?;
     let rule: Value = serde_json::from_str(&b.kubectl.ok(&["get", "virtualservice", "bookinfo", "-o", "json"])?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut record = pilot.record(&runtime)?;
     // A gateway that came back to a new pilot with all it needs was sent nothing: that is rest, too.
-    ensure!(record.acknowledged, "the gateway is not at rest: {record:?}");
+    let mut record = until("the gateway is at rest", REST_LIMIT, || {
+        let record = pilot.record(&runtime)?;
+        ensure!(record.acknowledged, "{record:?}");
+        Ok(record)
+    })?;
 
     let load = Load::start(b.gateway, "/productpage", PER_SECOND, Arc::new(judge));
     let mut times = Vec::new();
