@@ -3,9 +3,10 @@
 //! Never here: what is asked over it. Called by suites that talk to one Pod, or to the API server without kubectl.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader},
     net::SocketAddr,
-    process::{Child, ChildStdout, Stdio},
+    process::{Child, Stdio},
+    thread,
 };
 
 use anyhow::{Context as _, Result};
@@ -15,8 +16,6 @@ use crate::kubectl::Kubectl;
 /// The running program; it ends when this is dropped.
 pub struct Beside {
     child: Child,
-    // kubectl goes on writing to it.
-    _output: BufReader<ChildStdout>,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -45,7 +44,9 @@ impl Beside {
         output.read_line(&mut line)?;
         let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
         let address = SocketAddr::from(([127, 0, 0, 1], port.with_context(|| format!("no port in {line:?}"))?));
-        Ok(Self { child, _output: output, address })
+        // kubectl writes a line for each connection, and stands still when nobody reads them.
+        thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+        Ok(Self { child, address })
     }
 }
 

@@ -105,10 +105,9 @@ async fn drive(address: SocketAddr, path: &str, per_second: u32, judge: &Judge, 
         let (report, judge, path) = (Arc::clone(&report), Arc::clone(judge), path.to_owned());
         under_way.spawn(async move {
             let started = Instant::now();
-            let failure = match tokio::time::timeout(ANSWER_LIMIT, fetch(address, &path)).await {
-                Ok(Ok((status, headers, body))) => judge(status, &headers, &body, started),
-                Ok(Err(error)) => Some(format!("{error:#}")),
-                Err(_) => Some(format!("no answer within {ANSWER_LIMIT:?}")),
+            let failure = match fetch(address, &path).await {
+                Ok((status, headers, body)) => judge(status, &headers, &body, started),
+                Err(error) => Some(format!("{error:#}")),
             };
             if let Ok(mut report) = report.lock() {
                 report.sent += 1;
@@ -151,7 +150,16 @@ pub async fn patch(address: SocketAddr, path: &str, patch: String) -> Result<(u1
     Ok((status, body))
 }
 
-async fn send(address: SocketAddr, mut request: http::Request<Full<Bytes>>) -> Result<(u16, http::HeaderMap, String)> {
+async fn send(address: SocketAddr, request: http::Request<Full<Bytes>>) -> Result<(u16, http::HeaderMap, String)> {
+    tokio::time::timeout(ANSWER_LIMIT, answer(address, request))
+        .await
+        .with_context(|| format!("no answer within {ANSWER_LIMIT:?}"))?
+}
+
+async fn answer(
+    address: SocketAddr,
+    mut request: http::Request<Full<Bytes>>,
+) -> Result<(u16, http::HeaderMap, String)> {
     let socket = TcpStream::connect(address).await.context("could not connect")?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));

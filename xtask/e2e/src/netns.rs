@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::kubectl::Said;
+use crate::{kubectl::Said, suite};
 
 /// Hosts on one wire.
 pub struct Wire {
@@ -45,6 +45,9 @@ impl Wire {
     fn make(&mut self, name: &str) -> Result<String> {
         let full = format!("{}-{name}", self.prefix);
         ip(&["netns", "add", &full])?;
+        let mut delete = Command::new("ip");
+        delete.args(["netns", "delete", &full]);
+        suite::at_the_limit(delete);
         self.hosts.push(full.clone());
         ip(&["-n", &full, "link", "set", "lo", "up"])?;
         Ok(full)

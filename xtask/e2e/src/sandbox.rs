@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::{
     judge,
     kubectl::{Kubectl, Said},
+    suite,
 };
 
 /// A running sandbox with its own state folder.
@@ -32,6 +33,7 @@ impl Sandbox {
         let name = format!("e2e-{suite}-{}", std::process::id());
         let state = TempDir::new().context("could not make a folder for the state")?;
         let mut sandbox = Self { name, state, kubeconfig: PathBuf::new() };
+        suite::at_the_limit(sandbox.command(&["down"]));
         sandbox.up()?;
         Ok(sandbox)
     }

@@ -6,11 +6,18 @@ use std::{
     fs::OpenOptions,
     io::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
-    process::ExitCode,
-    time::Instant,
+    process::{Command, ExitCode},
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
+
+/// A test that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+/// What ends what a hanging suite has started.
+static AT_THE_LIMIT: Mutex<Vec<Command>> = Mutex::new(Vec::new());
 
 /// How a test ended, if it did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +86,9 @@ pub fn run<F>(suite: &str, tests: Vec<Test<F>>, setup: impl FnOnce() -> Result<F
     let (mut passed, mut failed, mut not_run) = (0, 0, 0);
     for test in &chosen {
         let began = Instant::now();
+        let watched = watch(full(test));
         let outcome = catch_unwind(AssertUnwindSafe(|| (test.run)(&fixture)));
+        drop(watched);
         let took = began.elapsed().as_secs_f64();
         match outcome {
             Ok(Ok(Outcome::Passed)) => {
@@ -103,6 +112,32 @@ pub fn run<F>(suite: &str, tests: Vec<Test<F>>, setup: impl FnOnce() -> Result<F
     }
     drop(fixture);
     finish(passed, failed, not_run)
+}
+
+/// Has a command run where a test of this suite hangs: nothing is dropped then.
+pub fn at_the_limit(command: Command) {
+    AT_THE_LIMIT.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+}
+
+/// Ends the whole suite where the test still runs at its limit; the test is over when the sender is dropped.
+#[expect(clippy::print_stdout, reason = "a test runner prints")]
+fn watch(test: String) -> mpsc::Sender<()> {
+    let (running, ended) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if ended.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            println!("test {test} ... FAILED: still runs after {LIMIT:?}; the suite ends here");
+            let mut children = Command::new("pkill");
+            children.args(["-KILL", "-P", &std::process::id().to_string()]);
+            let mut left = AT_THE_LIMIT.lock().unwrap_or_else(PoisonError::into_inner);
+            for command in std::iter::once(&mut children).chain(left.iter_mut()) {
+                if let Err(error) = command.status() {
+                    eprintln!("{command:?}: {error}");
+                }
+            }
+            std::process::exit(101);
+        }
+    });
+    running
 }
 
 /// Adds a line to the list that `cargo xtask test` prints last.
