@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::{
     h1::{response, spelling::Spelling},
+    headers,
     incoming::{Fault, Incoming, IncomingError},
 };
 use crate::access::Received;
@@ -116,10 +117,11 @@ impl Upload {
     }
 
     /// Passes an interim reply on (RFC 9110, 15.2); our HTTP/2 sends none.
-    pub(crate) fn inform(&self, interim: &response::Response, cx: &mut Context<'_>) {
+    pub(crate) fn inform(&self, mut interim: response::Response, cx: &mut Context<'_>) {
         let source = self.0.borrow();
         if let Some(wire) = source.incoming.wire() {
-            wire.borrow_mut().inform(interim, cx);
+            headers::end_hop(&mut interim.parts.headers);
+            wire.borrow_mut().inform(&interim, cx);
         }
     }
 

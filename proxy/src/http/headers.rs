@@ -1,11 +1,18 @@
-//! Names of headers that have a meaning in the mesh, and the changes of headers that routes ask for.
+//! Names of headers that have a meaning in the mesh; which of a reply's end here, and which change because a route says so.
 //!
 //! Never here: when a header is set. Used by the steps of `http`.
 
 use api::table::{Edits, Value};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONNECTION, TRANSFER_ENCODING, UPGRADE},
+};
 
-use crate::access::{Format, Record, line};
+use super::ride;
+use crate::{
+    access::{Format, Record, line},
+    peers,
+};
 
 macro_rules! names {
     ($($name:ident = $text:literal;)*) => {
@@ -58,6 +65,35 @@ pub(crate) static EDGE_ONLY: [HeaderName; 20] = [
     HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
     SERVICE_TIME,
 ];
+
+/// Takes from a reply's head what concerns the upstream's connection alone (RFC 9110, 7.6.1), and what proxies of the mesh
+/// tell each other.
+pub(super) fn end_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter(|name| !name.trim_ascii().eq_ignore_ascii_case(b"close"))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    for name in &named {
+        headers.remove(name);
+    }
+    headers.remove(CONNECTION);
+    headers.remove(UPGRADE);
+    between(headers);
+}
+
+/// The same where the reply changes the protocol, which these words are needed for.
+pub(super) fn between(headers: &mut HeaderMap) {
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(NOT_DELIVERED);
+    headers.remove(peers::METADATA);
+    headers.remove(peers::METADATA_ID);
+    ride::strip(headers);
+}
 
 /// A number as a value; small ones, which nearly all are, cost nothing.
 pub(crate) fn number(number: u64) -> HeaderValue {

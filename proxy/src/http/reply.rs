@@ -9,7 +9,7 @@ use api::{head::HeadError, spec::Direction};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, SERVER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, SERVER, UPGRADE},
 };
 use tokio::time::Instant;
 
@@ -18,18 +18,14 @@ use super::{
     body::Reply,
     gate::refusal::Refusal,
     h1::head::HeadError as Malformed,
-    headers::{
-        GRPC_MESSAGE, GRPC_STATUS, KEEP_ALIVE, NOT_DELIVERED, OVERLOADED, PROXY_CONNECTION, SERVICE_TIME, number,
-    },
+    headers::{self, GRPC_MESSAGE, GRPC_STATUS, NOT_DELIVERED, OVERLOADED, SERVICE_TIME, number},
     incoming::{Fault, Incoming},
-    ride,
 };
 use crate::{
     access::{Denied, Record},
     limits::OVERLOAD_RETRY,
     metrics::Flags,
     overload::Step,
-    peers,
     upstream::lease::Lease,
     worker::Phase,
 };
@@ -287,19 +283,12 @@ pub(super) fn from_upstream(
         record.details = "via_upstream";
     }
     record.upstream_local = lease.local;
-    let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     let headers = &mut parts.headers;
-    if !upgraded {
-        headers.remove(CONNECTION);
-        headers.remove(UPGRADE);
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        headers::between(headers);
+    } else {
+        headers::end_hop(headers);
     }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(NOT_DELIVERED);
-    ride::strip(headers);
-    headers.remove(peers::METADATA);
-    headers.remove(peers::METADATA_ID);
     if let Some(time) = record.service_time {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         headers.insert(SERVICE_TIME, number(millis));

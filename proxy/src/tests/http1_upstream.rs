@@ -98,12 +98,13 @@ fn a_reply_that_breaks_off_is_not_taken_for_a_whole_one() {
 fn interim_replies_pass_but_the_one_that_is_for_us() {
     local(async {
         let (upstream, _) = recorder(
-            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nx-envoy-peer-metadata-id: me\r\nx-ferromesh-names: LINK\r\n\r\nHTTP/1.1 200 OK\r\nConnection: x-hop\r\nX-Hop: 1\r\ncontent-length: 4\r\n\r\ndone",
         )
         .await;
         let (_, address) = proxy(&to(&[upstream])).await;
         let text = all(address, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
         assert!(text.starts_with("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n"), "{text}");
+        assert!(!text.to_ascii_lowercase().contains("x-hop"), "{text}");
     });
 }
 

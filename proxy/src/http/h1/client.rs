@@ -156,7 +156,7 @@ impl Exchange<'_> {
                     if reply.parts.status != StatusCode::CONTINUE
                         && let Some(upload) = self.from
                     {
-                        upload.inform(&reply, cx);
+                        upload.inform(reply, cx);
                     }
                     self.reader = Reader::new();
                     continue;
