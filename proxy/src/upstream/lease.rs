@@ -40,6 +40,10 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.endpoint.busy.fetch_sub(1, Relaxed);
         self.cluster.stats.requests.down();
+        // Its connection has gone back by now, or has room for another stream.
+        if self.cluster.stats.pending.get() > 0 {
+            self.cluster.freed.notify_waiters();
+        }
     }
 }
 
@@ -72,6 +76,7 @@ impl Drop for Stream {
 pub(crate) struct Lease {
     pub(super) carrier: Option<Carrier>,
     pub(crate) local: Option<SocketAddr>,
+    /// Goes last: who waits for a connection is told by it.
     _busy: Busy,
 }
 

@@ -8,7 +8,6 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +16,7 @@ use hashbrown::HashMap;
 use hyper::client::conn::http2;
 use tokio::time::Instant;
 
-use super::{live::LiveCluster, open::Open, tls::Carries};
+use super::{open::Open, tls::Carries};
 use crate::{
     http::{body::Outgoing, h1::wire::Shared},
     limits::{H2_STREAMS_MAX, IDLE_CONNECTIONS_MAX, IDLE_H1_MAX, IDLE_SWEEP},
@@ -87,7 +86,6 @@ pub(crate) struct Wear {
 /// The connections to one endpoint.
 #[derive(Debug)]
 pub(crate) struct Host {
-    cluster: Arc<LiveCluster>,
     pub(super) wear: Cell<Wear>,
     http1: RefCell<Vec<Http1>>,
     http2: RefCell<Vec<Http2>>,
@@ -150,9 +148,6 @@ impl Host {
                 idle.push(connection);
             }
         }
-        if self.cluster.stats.pending.get() > 0 {
-            self.cluster.freed.notify_waiters();
-        }
     }
 
     /// Closes what has been idle for too long; whether anything is left.
@@ -186,14 +181,13 @@ pub(crate) struct Pools {
 
 impl Pools {
     /// The connections of a kind.
-    pub(super) fn host(&self, key: &Key, cluster: &Arc<LiveCluster>, wear: Wear) -> Rc<Host> {
+    pub(super) fn host(&self, key: &Key, wear: Wear) -> Rc<Host> {
         let mut hosts = self.hosts.borrow_mut();
         if let Some(found) = hosts.get(key) {
             found.wear.set(wear);
             return Rc::clone(found);
         }
         let made = Rc::new(Host {
-            cluster: Arc::clone(cluster),
             wear: Cell::new(wear),
             http1: RefCell::default(),
             http2: RefCell::default(),
