@@ -79,6 +79,8 @@ pub(crate) struct Worker {
     pub(crate) ids: Ids,
     pub(crate) room: Room,
     tasks: TaskTracker,
+    /// Upstream connections that have a task of their own.
+    connections: TaskTracker,
     luck: Cell<u64>,
 }
 
@@ -93,6 +95,7 @@ impl Worker {
             ids: Ids::default(),
             room: Room::default(),
             tasks: TaskTracker::new(),
+            connections: TaskTracker::new(),
             luck: Cell::new(seed | 1),
             shared,
         })
@@ -103,10 +106,18 @@ impl Worker {
         tokio::task::spawn_local(self.tasks.track_future(task));
     }
 
-    /// Ends taking tasks and waits for those under way.
+    /// Runs an upstream connection, for as long as the pools or a request hold it.
+    pub(crate) fn spawn_connection(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(self.connections.track_future(task));
+    }
+
+    /// Ends taking tasks, waits for those under way, and then for the upstream connections, which nobody needs any more.
     pub(crate) async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.pools.let_go();
+        self.connections.close();
+        self.connections.wait().await;
     }
 
     /// The next random number (xorshift64*): for balancing and shares, not for secrets.

@@ -2,7 +2,7 @@
 //!
 //! The codec reads and writes frames; this counts them as they pass, both ways, and ends connections that misuse what
 //! the protocol allows: resets, control frames, header blocks, windows that never open.
-//! Never here: requests. Used by `codec` for clients and by `upstream::send` for upstreams.
+//! Never here: requests. Used by `codec` for clients and by `upstream::open` for upstreams.
 
 mod block;
 mod frame;

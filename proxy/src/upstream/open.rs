@@ -4,7 +4,7 @@
 //! whether they may ride it too.
 //! Never here: requests. Called by `send` where no pooled connection is free.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{cell::Cell, net::SocketAddr, pin::pin, rc::Rc, sync::Arc};
 
 use api::spec::PRIVATE_ALPN;
 use hyper::client::conn::http2;
@@ -23,12 +23,12 @@ use crate::{
         h1::wire::Wire,
         h2::{
             guard::Guard,
-            meter::{Meter, Side},
+            meter::{Look, Meter, Side},
         },
     },
     io::Io,
     limits::{
-        H2_HEADER_LIST_BYTES_MAX, H2_MEMBER, H2_MESH, H2_PING, H2_RIDDEN_LIST_BYTES_MAX, H2_SEND_BUFFER_BYTES,
+        H2_HEADER_LIST_BYTES_MAX, H2_LOOK, H2_MEMBER, H2_MESH, H2_PING, H2_RIDDEN_LIST_BYTES_MAX, H2_SEND_BUFFER_BYTES,
         H2_STRANGER,
     },
     worker::{Here, Worker},
@@ -166,8 +166,8 @@ async fn http2_over(
         .await
         .map_err(|source| SendError::Reset { reused: false, source: Broken::Http2(source), fields: None })?;
     let stats = Arc::clone(&worker.shared.stats);
-    tokio::task::spawn_local(async move {
-        let ended = connection.await;
+    worker.spawn_connection(async move {
+        let ended = watched(connection, &guard).await;
         if let Err(error) = &ended {
             tracing::trace!(%error, "upstream connection ended");
         }
@@ -181,6 +181,21 @@ async fn http2_over(
         streams: Rc::new(Cell::new(0)),
         idle_since: Rc::new(Cell::new(Instant::now())),
     })
+}
+
+/// Drives a connection to its end, which comes early where the meter says so.
+async fn watched<E>(connection: impl Future<Output = Result<(), E>>, guard: &Guard) -> Result<(), E> {
+    let mut connection = pin!(connection);
+    let mut looks = tokio::time::interval(H2_LOOK);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            _ = looks.tick() => match guard.look() {
+                Look::Over(_) => guard.cut(),
+                Look::Busy | Look::Idle(_) => {}
+            },
+        }
+    }
 }
 
 async fn dial(target: &Target<'_>, worker: &Worker) -> Result<(Io, Option<SocketAddr>), SendError> {

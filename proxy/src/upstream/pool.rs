@@ -203,6 +203,11 @@ impl Pools {
         made
     }
 
+    /// Closes all that nobody uses.
+    pub(crate) fn let_go(&self) {
+        self.hosts.borrow_mut().clear();
+    }
+
     fn sweep(&self) {
         let now = Instant::now();
         // A host that someone holds is in use, even when it has no idle connection.

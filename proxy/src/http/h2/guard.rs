@@ -2,14 +2,14 @@
 //!
 //! What is over the budget never reaches the codec. The peer is told with GOAWAY, after the frame that was being sent,
 //! and has a moment to read it before the connection closes.
-//! Never here: what is too much (`meter`). Made by `codec` and `upstream::send`.
+//! Never here: what is too much (`meter`). Made by `codec` and `upstream::open`.
 
 use std::{
     cell::RefCell,
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::{
@@ -36,6 +36,10 @@ struct Inner {
     over: Option<Excess>,
     /// The peer takes no bytes at the moment.
     blocked: bool,
+    /// Nothing is read or written any more.
+    cut: bool,
+    /// Who waits to read.
+    reader: Option<Waker>,
 }
 
 /// The owner's end: looks at the clock, and says farewell.
@@ -49,7 +53,7 @@ pub(crate) struct Guarded(Rc<RefCell<Inner>>);
 impl Guard {
     /// Guards a connection.
     pub(crate) fn new(io: Io, meter: Meter) -> (Self, Guarded) {
-        let inner = Rc::new(RefCell::new(Inner { io, meter, over: None, blocked: false }));
+        let inner = Rc::new(RefCell::new(Inner { io, meter, over: None, blocked: false, cut: false, reader: None }));
         (Self(Rc::clone(&inner)), Guarded(inner))
     }
 
@@ -65,6 +69,15 @@ impl Guard {
             inner.over = Some(excess);
         }
         look
+    }
+
+    /// Ends the codec's end at once, where it runs in a task of its own.
+    pub(crate) fn cut(&self) {
+        let mut inner = self.0.borrow_mut();
+        inner.cut = true;
+        if let Some(reader) = inner.reader.take() {
+            reader.wake();
+        }
     }
 
     /// Counts why the connection ended early, and ends it properly; the codec must have let go of its end.
@@ -114,8 +127,8 @@ impl Inner {
         match (self.over, self.meter.sending()) {
             (None, _) => Ok(usize::MAX),
             // Of a head that is cut, the end is not known yet: one byte more tells.
-            (Some(_), Some(rest)) => Ok(rest.max(1)),
-            (Some(excess), None) => Err(ended(excess)),
+            (Some(_), Some(rest)) if !self.cut => Ok(rest.max(1)),
+            (Some(excess), Some(_) | None) => Err(ended(excess)),
         }
     }
 
@@ -140,10 +153,18 @@ impl AsyncRead for Guarded {
         let inner = &mut *self.0.borrow_mut();
         if let Some(excess) = inner.over {
             // The frame that is being sent goes first; the writing side says when it is out.
-            return if inner.meter.sending().is_some() { Poll::Pending } else { Poll::Ready(Err(ended(excess))) };
+            let first = inner.meter.sending().is_some() && !inner.cut;
+            return if first { Poll::Pending } else { Poll::Ready(Err(ended(excess))) };
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut inner.io).poll_read(cx, buf))?;
+        let read = Pin::new(&mut inner.io).poll_read(cx, buf);
+        if read.is_pending() {
+            match &mut inner.reader {
+                Some(reader) => reader.clone_from(cx.waker()),
+                None => inner.reader = Some(cx.waker().clone()),
+            }
+        }
+        ready!(read)?;
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if fresh.is_empty() {
             return Poll::Ready(Ok(()));

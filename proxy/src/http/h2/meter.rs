@@ -2,7 +2,7 @@
 //!
 //! New streams and data are free. Resets have a budget of their own; what is legal and of no use adds up as glitches,
 //! which wear off with time. Answers earn the frames that answers need: window updates, pings, priorities.
-//! Never here: bytes that are passed on (`guard`), clocks (they are arguments). Made by `codec` and `upstream::send`.
+//! Never here: bytes that are passed on (`guard`), clocks (they are arguments). Made by `codec` and `upstream::open`.
 
 mod books;
 mod ways;
@@ -117,7 +117,8 @@ impl Meter {
         let reading = !self.inward.scanner.between() && self.inward.head.kind != Kind::Data;
         let under_way = match &books.block {
             Some(block) => Some(block.frame),
-            None => (books.frames == 0 || reading).then_some(books.frames),
+            // A client must say what it came for; an upstream may take its time before its first word.
+            None => ((books.frames == 0 && books.side == Side::Server) || reading).then_some(books.frames),
         };
         match (under_way, self.slow) {
             (Some(frame), Some((same, since))) if frame == same => {
