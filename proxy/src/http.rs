@@ -42,6 +42,7 @@ use crate::{
     worker::Worker,
 };
 use body::{Reply, Upload};
+use h1::request::Oldest;
 use host::LastHost;
 use incoming::Incoming;
 use reply::{Answer, Failure};
@@ -99,6 +100,11 @@ impl Conn {
             }
         }
         view.clone()
+    }
+
+    /// The oldest version of HTTP that is served on it.
+    fn oldest(&self) -> Oldest {
+        Oldest::Http11
     }
 
     fn begin(&self, view: &View, version: Version) -> Record {

@@ -45,7 +45,7 @@ pub(crate) const GLITCH_STREAM_ERROR: u32 = 10;
 pub(crate) const EARLY_RESET: Duration = secs(1);
 /// Pause between looks at an HTTP/2 connection's clock.
 pub(crate) const H2_LOOK: Duration = secs(5);
-/// A peer that takes nothing of what it asked for; over: GOAWAY, `stalled`.
+/// A peer that takes nothing of what it asked for; over: on HTTP/1 reset, flag `SI`, on HTTP/2 GOAWAY, `stalled`.
 pub(crate) const FLUSH_TIMEOUT: Duration = secs(60);
 /// How long, and how many bytes, a peer that was told to leave is still listened to, so that it can read why.
 pub(crate) const FAREWELL_TIMEOUT: Duration = secs(1);

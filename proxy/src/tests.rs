@@ -17,6 +17,7 @@ mod mesh;
 mod pages;
 mod ride;
 mod ride_peers;
+mod slow;
 mod spec;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};

@@ -7,6 +7,7 @@
 //! Never here: what a request means (`gate` refuses what is well-formed and still not acceptable). Used by `codec` and
 //! `upstream`.
 
+mod answer;
 pub(crate) mod chunk;
 pub(crate) mod client;
 pub(crate) mod date;
@@ -14,12 +15,14 @@ pub(crate) mod end;
 pub(crate) mod framing;
 pub(crate) mod head;
 pub(crate) mod incoming;
+mod patience;
 pub(crate) mod pump;
 pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod server;
 pub(crate) mod spelling;
+mod waiting;
 pub(crate) mod wire;
 pub(crate) mod write;
 

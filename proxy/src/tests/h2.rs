@@ -41,7 +41,7 @@ fn at_the_edge() -> Proxy {
     serving(&spec(listener(chain(Network::Http(Box::new(edge)))), vec![]))
 }
 
-fn serving(spec: &api::spec::Spec) -> Proxy {
+pub(super) fn serving(spec: &api::spec::Spec) -> Proxy {
     let mut proxy = Proxy::new(Identity::new());
     let faults = proxy.apply(spec);
     assert!(faults.is_empty(), "{faults:?}");
@@ -49,8 +49,8 @@ fn serving(spec: &api::spec::Spec) -> Proxy {
 }
 
 impl Proxy {
-    /// A connection to the only listener, in memory, that speaks HTTP/2.
-    fn connect(&self, idle_timeout: Duration) -> DuplexStream {
+    /// A connection to the only listener, in memory, and its far end.
+    pub(super) fn connection(&self) -> (Rc<Conn>, Io, DuplexStream) {
         let tables = self.worker.shared.tables.load_full();
         let listener = tables.table.listener("l").unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
@@ -77,7 +77,12 @@ impl Proxy {
         };
         let (far, near) = tokio::io::duplex(PIPE_BYTES);
         let io = Io::plain(crate::io::Raw::new(Socket::Memory(near), Bytes::new()));
-        let conn = Rc::new(Conn::new(Rc::clone(&self.worker), downstream, address, view));
+        (Rc::new(Conn::new(Rc::clone(&self.worker), downstream, address, view)), io, far)
+    }
+
+    /// The same, speaking HTTP/2.
+    fn connect(&self, idle_timeout: Duration) -> DuplexStream {
+        let (conn, io, far) = self.connection();
         self.worker.spawn(async move {
             let ended = codec::serve_http2(conn, io, idle_timeout).await;
             tracing::debug!(?ended, "served");
@@ -87,7 +92,7 @@ impl Proxy {
 }
 
 /// Runs a test with a clock that jumps to what is waited for.
-fn paused<F: Future<Output = ()>>(test: F) {
+pub(super) fn paused<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let set = tokio::task::LocalSet::new();
     runtime.block_on(set.run_until(async {

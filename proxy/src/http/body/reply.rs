@@ -5,7 +5,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -91,8 +91,22 @@ impl Reply {
         self.finish();
     }
 
+    /// Ready when the time of the whole exchange has run out: for whoever has no room for more of the body.
+    pub(crate) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+        ready!(deadline.as_mut().poll(cx));
+        self.fail(Flags::UPSTREAM_TIMEOUT, "response_timeout");
+        Poll::Ready(BodyError::TimedOut)
+    }
+
+    /// The client has taken nothing of it for too long.
+    pub(crate) fn stalled(&mut self) {
+        self.fail(Flags::IDLE, "stream_idle_timeout");
+    }
+
     /// All has been sent: the connection may be used again, the record is written.
     fn finish(&mut self) {
+        self.deadline = None;
         if let Some(lease) = self.lease.take() {
             lease.give_back();
         }
@@ -102,6 +116,7 @@ impl Reply {
     }
 
     fn fail(&mut self, flag: Flags, details: &'static str) {
+        self.deadline = None;
         drop(self.lease.take());
         if let Some(mut record) = self.record.take() {
             record.flag(flag);
@@ -133,14 +148,7 @@ impl Body for Reply {
             Content::Upstream(incoming) => incoming,
         };
         match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Pending => {
-                let late = this.deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
-                if late {
-                    this.fail(Flags::UPSTREAM_TIMEOUT, "response_timeout");
-                    return Poll::Ready(Some(Err(BodyError::TimedOut)));
-                }
-                Poll::Pending
-            }
+            Poll::Pending => this.poll_late(cx).map(|late| Some(Err(late))),
             Poll::Ready(None) => {
                 this.finish();
                 Poll::Ready(None)

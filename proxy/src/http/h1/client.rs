@@ -179,13 +179,11 @@ impl Exchange<'_> {
 
     fn begin_body(self, wire: &Shared, reply: response::Response) -> Response<Incoming> {
         let response::Response { parts, spelling, framing, keep_alive } = reply;
-        let turn = {
-            let mut wire = wire.borrow_mut();
-            wire.keeps = keep_alive;
-            wire.begin(if parts.status == StatusCode::SWITCHING_PROTOCOLS { Framing::UntilClose } else { framing })
-        };
+        wire.borrow_mut().keeps = keep_alive;
+        let changes = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let framing = if changes { Framing::UntilClose } else { framing };
         let upload = self.sending.then(|| Box::new(self.pump));
-        Response::from_parts(parts, Incoming::http1(Http1::new(wire.clone(), turn, upload), spelling))
+        Response::from_parts(parts, Incoming::http1(Http1::reply(wire, framing, upload), spelling))
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::{
+    framing::Framing,
     pump::Pump,
     wire::{Shared, Tunnel, WireError},
 };
@@ -24,9 +25,15 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// The body of exchange `turn`; `upload` is what is left to send of a request that was answered early.
-    pub(super) fn new(wire: Shared, turn: u32, upload: Option<Box<Pump<Outgoing>>>) -> Self {
-        Self { wire, turn, upload }
+    /// The body that begins on a connection.
+    pub(crate) fn begin(wire: &Shared, framing: Framing) -> Self {
+        let turn = wire.borrow_mut().begin(framing);
+        Self { wire: wire.clone(), turn, upload: None }
+    }
+
+    /// The same, of a reply; `upload` is what is left to send of a request that was answered early.
+    pub(super) fn reply(wire: &Shared, framing: Framing, upload: Option<Box<Pump<Outgoing>>>) -> Self {
+        Self { upload, ..Self::begin(wire, framing) }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {

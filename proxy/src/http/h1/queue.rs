@@ -25,19 +25,25 @@ pub(crate) struct Queue {
     gone: usize,
     large: Option<Bytes>,
     after: Vec<u8>,
-    /// Whether anything has left since [`Queue::begin`].
-    touched: bool,
+    /// Bytes that have left, and how many had when the message began.
+    sent: u64,
+    began: u64,
 }
 
 impl Queue {
     /// A new message begins.
     pub(crate) fn begin(&mut self) {
-        self.touched = false;
+        self.began = self.sent;
     }
 
     /// Whether bytes have left since the message began.
     pub(crate) fn touched(&self) -> bool {
-        self.touched
+        self.sent > self.began
+    }
+
+    /// Bytes that have left.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Where small pieces are written to.
@@ -64,7 +70,7 @@ impl Queue {
 
     /// Drops everything, the memory too.
     pub(crate) fn clear(&mut self) {
-        *self = Self { touched: self.touched, ..Self::default() };
+        *self = Self { sent: self.sent, began: self.began, ..Self::default() };
     }
 
     /// Writes all of it.
@@ -86,7 +92,7 @@ impl Queue {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.touched = true;
+            self.sent += count as u64;
             self.advance(count);
         }
         io.poll_flush(cx)

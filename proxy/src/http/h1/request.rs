@@ -34,18 +34,24 @@ const EMPTY_LINES_MAX: u8 = 4;
 /// The rest of a first line: method, version, blanks and line end.
 const FIRST_LINE_REST: usize = 64;
 
+/// The oldest version that is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Oldest {
+    Http10,
+    Http11,
+}
+
 /// Reads one head.
 #[derive(Debug)]
 pub(crate) struct Reader {
     scan: Scan,
     empty_lines: u8,
-    /// Whether HTTP/1.0 is served.
-    old: bool,
+    oldest: Oldest,
 }
 
 impl Reader {
-    pub(crate) fn new(old: bool) -> Self {
-        Self { scan: Scan::new(HEAD_BYTES_MAX, TARGET_BYTES_MAX + FIRST_LINE_REST), empty_lines: 0, old }
+    pub(crate) fn new(oldest: Oldest) -> Self {
+        Self { scan: Scan::new(HEAD_BYTES_MAX, TARGET_BYTES_MAX + FIRST_LINE_REST), empty_lines: 0, oldest }
     }
 
     /// Takes a whole head from `bytes`; none: not all of it is there.
@@ -63,11 +69,11 @@ impl Reader {
         }
         let Some(end) = self.scan.end(bytes)? else { return Ok(None) };
         let head = bytes.split_to(end).freeze();
-        parse(&head, self.old).map(Some)
+        parse(&head, self.oldest).map(Some)
     }
 }
 
-fn parse(head: &Bytes, old: bool) -> Result<Request, HeadError> {
+fn parse(head: &Bytes, oldest: Oldest) -> Result<Request, HeadError> {
     let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(head, &mut room) {
@@ -79,7 +85,7 @@ fn parse(head: &Bytes, old: bool) -> Result<Request, HeadError> {
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(HeadError::FirstLine);
     };
-    if version == 0 && !old {
+    if version == 0 && oldest == Oldest::Http11 {
         return Err(HeadError::OldVersion);
     }
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::FirstLine)?;

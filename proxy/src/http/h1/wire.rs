@@ -11,7 +11,7 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -19,11 +19,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::Frame;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::Instant,
 };
 
 use super::{
     framing::{Cutter, Framing, FramingError, Next},
+    patience::{Patience, Stall},
     queue::Queue,
     response::Response,
     write,
@@ -44,27 +45,6 @@ pub(crate) enum WireError {
     Over,
     #[error("nothing came for too long")]
     TimedOut,
-}
-
-/// A wait that is put off again and again: the timer is only moved when it goes off too early.
-#[derive(Debug, Default)]
-pub(crate) struct Patience(Option<Pin<Box<Sleep>>>);
-
-impl Patience {
-    /// Ready when `deadline` has come.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if sleep.deadline() > deadline {
-            sleep.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(deadline);
-        }
-    }
 }
 
 /// A connection.
@@ -95,6 +75,11 @@ pub(crate) struct Wire {
     body_limit: Option<Duration>,
     pub(super) patience: Patience,
     heard: Option<Instant>,
+    /// Who reads the body and waits for more of it.
+    reader: Option<Waker>,
+    /// Who watches for the client's leaving, while the body is another's to read.
+    watcher: Option<Waker>,
+    stall: Stall,
 }
 
 /// A connection as it is shared by its driver and the body that is being read from it.
@@ -118,6 +103,9 @@ impl Wire {
             body_limit,
             patience: Patience::default(),
             heard: None,
+            reader: None,
+            watcher: None,
+            stall: Stall::default(),
         }))
     }
 
@@ -127,6 +115,15 @@ impl Wire {
         self.turn = self.turn.wrapping_add(1);
         self.heard = None;
         self.turn
+    }
+
+    /// From here on the rest of the body is the driver's: whoever read it, perhaps a task that still sends it, is told that
+    /// the exchange is over. Two that cut from one body would each get a part.
+    pub(super) fn end_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
     }
 
     /// Reads what is there; 0 bytes: the peer sends no more.
@@ -175,8 +172,18 @@ impl Wire {
         if turn != self.turn {
             return Poll::Ready(Some(Err(WireError::Over)));
         }
-        let piece = ready!(self.poll_piece(cx));
+        let Poll::Ready(piece) = self.poll_piece(cx) else {
+            keep(&mut self.reader, cx);
+            return Poll::Pending;
+        };
+        self.reader = None;
         self.failed |= piece.is_err();
+        if self.cutter.is_done()
+            && let Some(watcher) = self.watcher.take()
+            && !watcher.will_wake(cx.waker())
+        {
+            watcher.wake();
+        }
         Poll::Ready(piece.transpose())
     }
 
@@ -220,13 +227,29 @@ impl Wire {
 
     /// Writes what waits.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.out.poll_flush(Pin::new(&mut self.io), cx)
+        let flushed = self.out.poll_flush(Pin::new(&mut self.io), cx);
+        self.stall.saw(flushed.is_pending(), self.out.sent());
+        flushed
+    }
+
+    /// Ready when the peer has taken nothing of what waits for it for as long as `limit`.
+    pub(super) fn poll_stalled(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        self.stall.poll(limit, cx)
+    }
+
+    /// Breaks the connection off: what waits for the peer goes nowhere.
+    pub(super) fn reset(&self) {
+        self.io.reset_at_close();
     }
 
     /// While a request is worked on: an error tells that its client is gone. What comes early stays within one read; a
-    /// client that sends no more may still wait for the reply.
+    /// client that sends no more may still wait for the reply. As long as its body comes, whoever reads that learns it.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if self.ended || !self.input.is_empty() || !self.cutter.is_done() {
+        if !self.cutter.is_done() {
+            keep(&mut self.watcher, cx);
+            return Poll::Pending;
+        }
+        if self.ended || !self.input.is_empty() {
             return Poll::Pending;
         }
         match self.poll_fill(cx) {
@@ -261,6 +284,14 @@ impl Wire {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
+    }
+}
+
+/// Keeps who is to be woken.
+fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *place = Some(cx.waker().clone()),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use super::super::{
     framing::{Cutter, Framing, Next},
     head::Announced,
-    request::{Reader, Request},
+    request::{Oldest, Reader, Request},
     response::{self, Expected},
 };
 
@@ -74,7 +74,7 @@ pub(crate) fn pieces<'b>(bytes: &'b [u8], cuts: &[usize]) -> Vec<&'b [u8]> {
 pub(crate) fn requests(input: &[u8], cuts: &[usize], show: impl Fn(&Request) -> String) -> String {
     let mut said = Said::default();
     let (mut bytes, mut text) = (BytesMut::new(), Vec::new());
-    let (mut reader, mut body) = (Reader::new(true), None::<Cutter>);
+    let (mut reader, mut body) = (Reader::new(Oldest::Http10), None::<Cutter>);
     let all = pieces(input, cuts);
     for (at, piece) in all.iter().chain([&&b""[..]]).enumerate() {
         bytes.extend_from_slice(piece);
@@ -85,7 +85,7 @@ pub(crate) fn requests(input: &[u8], cuts: &[usize], show: impl Fn(&Request) -> 
                     Ok(Some(request)) => {
                         said.0.push(show(&request));
                         body = Some(Cutter::new(framing(request.body)));
-                        reader = Reader::new(true);
+                        reader = Reader::new(Oldest::Http10);
                     }
                     Err(error) => {
                         said.0.push(format!("{error:?}"));
@@ -171,7 +171,7 @@ pub(crate) fn by_hyper(input: &[u8]) -> Vec<(String, Vec<u8>)> {
 pub(crate) fn by_us(input: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut bytes = BytesMut::from(input);
     let mut seen = Vec::new();
-    while let Ok(Some(request)) = Reader::new(true).read(&mut bytes) {
+    while let Ok(Some(request)) = Reader::new(Oldest::Http10).read(&mut bytes) {
         let parts = &request.parts;
         let head = format!("{} {} {:?} {}", parts.method, parts.uri, parts.version, fields(&parts.headers));
         let mut cutter = Cutter::new(framing(request.body));

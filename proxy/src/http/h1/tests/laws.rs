@@ -9,7 +9,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::{
     super::{
         head::Announced,
-        request::Reader,
+        request::{Oldest, Reader},
         response::Expected,
         spelling::Spelling,
         write::{self, Framed},
@@ -168,7 +168,7 @@ proptest! {
             prop_assert!(text.contains(line), "{} in {}", line, text);
         }
         let mut bytes = bytes::BytesMut::from(&out[..]);
-        let mut reader = Reader::new(false);
+        let mut reader = Reader::new(Oldest::Http11);
         let read = reader.read(&mut bytes).unwrap().unwrap();
         prop_assert!(bytes.is_empty());
         prop_assert_eq!(&read.parts.method, &parts.method);

@@ -5,7 +5,7 @@
 use super::{
     super::{
         head::HeadError,
-        request::{Reader, Request},
+        request::{Oldest, Reader, Request},
     },
     judge::requests,
 };
@@ -242,6 +242,6 @@ fn expectations() {
 #[test]
 fn http_1_0_is_served_only_where_it_is_wanted() {
     let mut bytes = bytes::BytesMut::from(&b"GET / HTTP/1.0\r\n\r\n"[..]);
-    let refused = Reader::new(false).read(&mut bytes);
+    let refused = Reader::new(Oldest::Http11).read(&mut bytes);
     assert_eq!(refused.unwrap_err(), HeadError::OldVersion);
 }
