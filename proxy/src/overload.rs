@@ -145,6 +145,9 @@ pub(crate) fn look(shared: &Shared, monitor: &mut impl Monitor) {
         Some(step) => tracing::warn!(used = memory.used, limit = memory.limit, ?step, "memory is short"),
         None => {}
     }
+    if changed.is_some() {
+        shared.rouse();
+    }
     if step > Step::Calm {
         monitor.shrink();
     }

@@ -65,6 +65,11 @@ impl Shared {
     pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+
+    /// Has connections that wait look again at how long they may: who waits for the next phase is woken, and finds the old.
+    pub(crate) fn rouse(&self) {
+        self.phase.send_modify(|_| ());
+    }
 }
 
 /// One worker's own things.

@@ -50,7 +50,7 @@ pub(crate) enum ServeError {
     Http2(#[from] hyper::Error),
 }
 
-/// Serves HTTP/1 until the connection ends.
+/// Serves HTTP/1 until the connection ends. Waiting for the phase wakes it when memory is short, too.
 pub(crate) async fn serve_http1(conn: Rc<Conn>, io: Io, idle_timeout: Duration) -> Result<(), ServeError> {
     let mut phase = conn.worker.shared.phase.subscribe();
     let closing = async move { ending(&mut phase, Phase::Closing).await };

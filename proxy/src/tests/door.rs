@@ -8,10 +8,15 @@ use std::{cell::RefCell, rc::Rc};
 use api::spec::{Action, Direction, HttpServer, Listener, Network, PathNormalization};
 
 use super::{
-    Client, app, ask, get, local, ok, proxy,
+    Client, app, ask, get,
+    h2::paused,
+    local, ok, proxy,
     spec::{chain, cluster, forward, http, listener, route, server, spec, to},
 };
-use crate::overload::{self, Memory, Monitor};
+use crate::{
+    limits::OVERLOAD_IDLE,
+    overload::{self, Memory, Monitor},
+};
 
 /// The status of a request that nobody but the door answers.
 fn check(request: &str, status: u16) {
@@ -250,5 +255,24 @@ fn where_memory_is_short_load_is_shed_in_steps_and_comes_back() {
                 ("server.memory_limit", 100),
             ]
         );
+    });
+}
+
+#[test]
+fn where_memory_is_short_idle_connections_end_soon() {
+    paused(async {
+        let app = app(|_| ok("here")).await;
+        let (proxy, address) = proxy(&to(&[app])).await;
+        let (shared, mut memory) = (std::sync::Arc::clone(&proxy.worker.shared), Said::default());
+        let mut client = Client::to(address).await;
+        assert!(client.ask(&get("/")).await.ends_with("here"));
+        // For as long as it likes.
+        tokio::time::sleep(OVERLOAD_IDLE * 100).await;
+        assert!(client.ask(&get("/")).await.ends_with("here"));
+        *memory.0.borrow_mut() = 86;
+        overload::look(&shared, &mut memory);
+        let began = tokio::time::Instant::now();
+        assert_eq!(client.rest().await, "");
+        assert_eq!(began.elapsed(), OVERLOAD_IDLE);
     });
 }
