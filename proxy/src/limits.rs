@@ -105,6 +105,9 @@ pub(crate) const SILENCE_MAX: Duration = secs(3600);
 pub(crate) const FIRST_BYTES_TIMEOUT: Duration = secs(60);
 /// Between two pieces of a request's body on HTTP/1, while someone waits for it; over: 408.
 pub(crate) const BODY_TIMEOUT: Duration = secs(300);
+/// Pieces of a request's body that are kept for another try, whose bytes the route bounds; over: the request is final. A
+/// piece may be a single byte.
+pub(crate) const KEPT_PIECES_MAX: usize = 1024;
 /// First read of an HTTP/1 message, on the stack.
 pub(crate) const READ_FIRST_BYTES: usize = 8 * 1024;
 /// Largest single read of an HTTP/1 body.

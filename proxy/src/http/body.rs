@@ -1,7 +1,7 @@
 //! The two bodies of an exchange: what is sent upstream (and may be sent again) and what is sent back.
 //!
-//! A request's bytes are kept while a retry may need them, up to a limit; past it they stream through and the request is
-//! final.
+//! A request's bytes are kept while a retry may need them, up to a limit of bytes and of pieces; past it they stream
+//! through and the request is final.
 //! Never here: deciding about retries. Used by `retry`, `reply` and the pools.
 
 mod reply;
@@ -23,7 +23,7 @@ use super::{
     headers,
     incoming::{Fault, Incoming, IncomingError},
 };
-use crate::access::Received;
+use crate::{access::Received, limits::KEPT_PIECES_MAX};
 pub(crate) use reply::Reply;
 
 /// Why a body ended early.
@@ -181,7 +181,7 @@ impl Source {
                 received.set(received.get() + data.len() as u64);
             }
             if !self.gone {
-                if self.kept_bytes + data.len() <= self.limit {
+                if self.kept_bytes + data.len() <= self.limit && self.kept.len() < KEPT_PIECES_MAX {
                     self.kept_bytes += data.len();
                     self.kept.push(data.clone());
                 } else {
@@ -270,5 +270,39 @@ impl Replay {
             Some(Err(_)) | None => {}
         }
         Poll::Ready(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::{
+        super::h1::{framing::Framing, incoming::Incoming as Http1, wire::Wire},
+        *,
+    };
+    use crate::io::{Io, Raw, Socket};
+
+    /// Whether a body of so many chunks can be read again after it was read to its end.
+    async fn check(chunks: usize, bytes: &str, limit: usize, held: bool) {
+        let text = [format!("{:x}\r\n{bytes}\r\n", bytes.len()).repeat(chunks).as_str(), "0\r\n\r\n"].concat();
+        let (_far, near) = tokio::io::duplex(1);
+        let wire = Wire::shared(Io::plain(Raw::new(Socket::Memory(near), Bytes::from(text))), None);
+        let incoming = Incoming::http1(Http1::begin(&wire, Framing::Chunked), Spelling::default());
+        let upload = Upload::new(incoming, limit, &mut Received::default());
+        let mut reading = upload.read();
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut reading).poll_frame(cx)).await {
+            assert!(frame.unwrap().is_data());
+        }
+        assert_eq!((upload.is_held(), reading.rewind()), (held, held), "{chunks} of {bytes}, {limit}");
+        assert_eq!(upload.whole(), held.then(|| bytes.repeat(chunks).into()));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_in_bytes_and_in_pieces() {
+        check(2, "abc", 6, true).await;
+        check(2, "abc", 5, false).await;
+        check(KEPT_PIECES_MAX, "a", usize::MAX, true).await;
+        check(KEPT_PIECES_MAX + 1, "a", usize::MAX, false).await;
     }
 }
