@@ -7,6 +7,7 @@
 pub(crate) mod authorize;
 pub(crate) mod body;
 pub(crate) mod codec;
+pub(crate) mod failure;
 pub(crate) mod fault;
 pub(crate) mod gate;
 pub(crate) mod h1;
@@ -42,10 +43,11 @@ use crate::{
     worker::Worker,
 };
 use body::{Reply, Upload};
+use failure::Failure;
 use h1::request::Oldest;
 use host::LastHost;
 use incoming::Incoming;
-use reply::{Answer, Failure};
+use reply::Answer;
 
 /// One connection that carries requests.
 #[derive(Debug)]

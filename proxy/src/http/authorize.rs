@@ -10,7 +10,7 @@ use api::{
     name::SpiffeId,
 };
 
-use super::{Conn, reply::Failure};
+use super::{Conn, failure::Failure};
 use crate::access::Downstream;
 
 /// The caller as rules see it.

@@ -4,7 +4,7 @@
 
 use api::{spec::AbortWith, table::Rule};
 
-use super::reply::Failure;
+use super::failure::Failure;
 use crate::{access::Record, metrics::Flags, worker::Worker};
 
 /// Waits or fails, where the route says so and the roll hits.

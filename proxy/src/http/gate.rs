@@ -22,8 +22,8 @@ use http::{
 
 use super::{
     Conn,
+    failure::Failure,
     headers::{KEEP_ALIVE, PROXY_CONNECTION},
-    reply::Failure,
 };
 use crate::{
     access::{Asked as Kept, Record, line},

@@ -22,10 +22,11 @@ use tokio::time::Instant;
 use super::{
     Conn,
     body::Upload,
+    failure::Failure,
     gate::Asked,
     headers::{self, ATTEMPT_COUNT, GRPC_STATUS, NOT_DELIVERED, RATE_LIMITED},
     incoming::Incoming,
-    reply::{Answer, Failure},
+    reply::Answer,
     select::Way,
 };
 use crate::{

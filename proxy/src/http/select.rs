@@ -14,10 +14,7 @@ use api::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE, header::LOCATION, uri::PathAndQuery};
 
-use super::{
-    Conn, View, headers,
-    reply::{Answer, Failure},
-};
+use super::{Conn, View, failure::Failure, headers, reply::Answer};
 use crate::{access::Record, metrics::Flags, table::Cluster};
 
 /// Where a request goes.

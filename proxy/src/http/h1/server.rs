@@ -16,7 +16,7 @@ use super::{
     wire::{Shared, Wire},
 };
 use crate::{
-    http::{Conn, handle, incoming::Incoming, refuse, reply::Failure},
+    http::{Conn, failure::Failure, handle, incoming::Incoming, refuse},
     io::Io,
     limits::{BODY_TIMEOUT, HEAD_TIMEOUT},
 };
