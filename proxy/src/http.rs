@@ -4,6 +4,7 @@
 //! one closed [`Failure`], turned into a reply in one place.
 //! Never here: sockets, codecs, or any decision (`api` decides). Called by `listen::serve` for each request.
 
+pub(crate) mod attempt;
 pub(crate) mod authorize;
 pub(crate) mod body;
 pub(crate) mod codec;
@@ -163,7 +164,7 @@ async fn steps(
         return Ok(answer);
     }
     fault::inject(way.rule, &conn.worker, record).await?;
-    rewrite::request(conn, &way, parts, record);
+    rewrite::request(&way, parts, record);
     let upload = Upload::new(incoming, way.keep_bytes(), &mut record.received);
     mirror::at_once(conn, view, &way, parts, &upload);
     let answer = retry::run(conn, &way, &asked, parts, &upload, record).await;

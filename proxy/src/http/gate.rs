@@ -63,7 +63,6 @@ impl Drop for Weight {
 #[derive(Debug)]
 pub(crate) struct Asked {
     _weight: Weight,
-    pub(crate) version: Version,
     /// The protocol the client wants to change to.
     pub(crate) upgrade: Option<HeaderValue>,
     /// Whether asking twice does no harm (RFC 9110, 9.2.2).
@@ -102,7 +101,7 @@ pub(super) fn admit(
     }
     keep_for_log(parts, record);
     let idempotent = parts.method.is_idempotent() && upgrade.is_none();
-    Ok(Asked { _weight: weight, version: parts.version, upgrade, idempotent })
+    Ok(Asked { _weight: weight, upgrade, idempotent })
 }
 
 /// What any two programs could read differently is refused; gives the upgrade that is wanted and offered.

@@ -7,18 +7,34 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, Version, header::HOST, request::Parts, uri::Scheme};
+use http::{Request, header::HOST, request::Parts};
 use http_body_util::BodyExt;
 
 use super::{
     Conn, View,
+    attempt::Hop,
     body::{Outgoing, Upload},
+    failure::Failure,
+    incoming::IncomingError,
     select::Way,
 };
 use crate::{
-    table::Cluster,
-    upstream::send::{Target, send},
+    table::{Cluster, cluster::Needs},
+    upstream::send::{SendError, send},
 };
+
+/// Why nobody has the copy, or its reply was not read to the end; nobody waits for either.
+#[derive(Debug, thiserror::Error)]
+enum Undelivered {
+    #[error("no endpoint may take it")]
+    NoEndpoint,
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    #[error(transparent)]
+    NotSent(#[from] SendError),
+    #[error("the reply ended early: {0}")]
+    Cut(#[from] IncomingError),
+}
 
 /// Copies a request without body.
 pub(super) fn at_once(conn: &Rc<Conn>, view: &View, way: &Way<'_>, parts: &Parts, upload: &Upload) {
@@ -46,48 +62,26 @@ fn copy(conn: &Rc<Conn>, view: &View, way: &Way<'_>, parts: &Parts, body: impl F
             continue;
         };
         let (conn, cluster) = (Rc::clone(conn), Arc::clone(cluster));
-        let (method, headers, uri) = (parts.method.clone(), parts.headers.clone(), parts.uri.clone());
+        let parts = parts.clone();
         let worker = Rc::clone(&conn.worker);
         worker.spawn(async move {
-            let mut request = Request::new(Outgoing::Whole(Some(body)));
-            *request.method_mut() = method;
-            *request.headers_mut() = headers;
-            *request.uri_mut() = uri;
-            if let Err(reason) = deliver(&conn, &cluster, request).await {
-                tracing::debug!(cluster = %cluster.name, reason, "mirrored request failed");
+            if let Err(error) = deliver(&conn, &cluster, parts, body).await {
+                tracing::debug!(cluster = %cluster.name, %error, "mirrored request failed");
             }
         });
     }
 }
 
-async fn deliver(conn: &Conn, cluster: &Cluster, mut request: Request<Outgoing>) -> Result<(), &'static str> {
-    let chosen = cluster.choose(&conn.worker, conn.original, &[]).ok_or("no endpoint")?;
-    let tls = cluster.tls(chosen.mtls).map_err(|_| "no TLS")?;
-    let http2 = cluster.spec.http.version == api::spec::UpstreamVersion::Http2;
-    let host = request.headers().get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-    let host = host.to_str().map_err(|_| "the host is no text")?;
-    let mut uri = http::uri::Parts::default();
-    uri.path_and_query = request.uri().path_and_query().cloned();
-    if http2 {
-        uri.scheme = Some(if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.authority = Some(host.parse().map_err(|_| "the host cannot be sent")?);
-        request.headers_mut().remove(HOST);
-        *request.version_mut() = Version::HTTP_2;
-    }
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| "the path cannot be sent")?;
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let target = Target {
-        cluster,
-        options: cluster.options(&conn.downstream),
-        endpoint: &chosen.endpoint,
-        carries: cluster.carries(tls, http2, false),
-        tls,
-        host: name,
-    };
-    let (response, lease) = send(&conn.worker, &target, request, None).await.map_err(|_| "not sent")?;
+async fn deliver(conn: &Conn, cluster: &Cluster, mut parts: Parts, body: Bytes) -> Result<(), Undelivered> {
+    let chosen = cluster.choose(&conn.worker, conn.original, &[]).ok_or(Undelivered::NoEndpoint)?;
+    let hop = Hop::to(cluster, &chosen, Needs::of(cluster, parts.version))?;
+    let host = parts.headers.get(HOST).cloned();
+    let headers = std::mem::take(&mut parts.headers);
+    let request = Request::from_parts(hop.head(conn, &parts, headers)?, Outgoing::Whole(Some(body)));
+    let (response, lease) = send(&conn.worker, &hop.target(conn, host.as_ref()), request, None).await?;
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
-        frame.map_err(|_| "the reply ended early")?;
+        frame?;
     }
     lease.give_back();
     Ok(())

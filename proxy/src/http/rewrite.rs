@@ -6,14 +6,13 @@ use api::table::Edits;
 use http::{HeaderValue, header::HOST, request::Parts, uri::PathAndQuery};
 
 use super::{
-    Conn,
     headers::{self, ORIGINAL_PATH},
     select::Way,
 };
 use crate::access::Record;
 
 /// Applies the way's path, host and header changes.
-pub(super) fn request(_conn: &Conn, way: &Way<'_>, parts: &mut Parts, record: &mut Record) {
+pub(super) fn request(way: &Way<'_>, parts: &mut Parts, record: &mut Record) {
     if let Some(path) = &way.path {
         if way.rewritten {
             let before = parts.uri.path_and_query().cloned();

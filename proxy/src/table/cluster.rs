@@ -1,6 +1,6 @@
 //! One cluster as the proxy uses it: endpoints with their live state, TLS, labels.
 //!
-//! Never here: the choice itself (`api::balance`). Built by `table`; asked by `http::retry` and `tcp`.
+//! Never here: the choice itself (`api::balance`). Built by `table`; asked by `http::attempt` and `tcp`.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,9 +9,10 @@ use std::{
 
 use api::{
     balance::{Choice, Layout, State, Usable, pick},
-    spec::{self, Address, Balance, Discovery, Health, Locality, UpstreamTls},
+    spec::{self, Address, Balance, Discovery, Health, Locality, UpstreamTls, UpstreamVersion},
 };
 use hashbrown::HashSet;
+use http::Version;
 
 use super::{Builder, Resolved};
 use crate::{
@@ -80,6 +81,26 @@ pub(crate) struct Chosen {
     pub(crate) endpoint: Arc<LiveEndpoint>,
     pub(crate) mtls: bool,
     pub(crate) party: PartyId,
+}
+
+/// What a request needs of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Http2,
+    Http1,
+    /// HTTP/1, and nobody else on it: it may change its protocol.
+    Alone,
+}
+
+impl Needs {
+    /// What the cluster says of a request that came in this version.
+    pub(crate) fn of(cluster: &Cluster, came: Version) -> Self {
+        match cluster.spec.http.version {
+            UpstreamVersion::Http2 => Self::Http2,
+            UpstreamVersion::Downstream if came == Version::HTTP_2 => Self::Http2,
+            UpstreamVersion::Http1 | UpstreamVersion::Downstream => Self::Http1,
+        }
+    }
 }
 
 /// Names among the endpoints of clusters.
@@ -252,13 +273,13 @@ impl Cluster {
 
     /// What a connection for a request carries. Where connections are counted or wear out, one stands for one request at a
     /// time, as users know it: nothing rides there.
-    pub(crate) fn carries(&self, tls: Option<&Tls>, http2: bool, changes: bool) -> Carries {
+    pub(crate) fn carries(&self, tls: Option<&Tls>, needs: Needs) -> Carries {
         let spec = &self.spec;
         let free = spec.breakers.connections == u32::MAX && spec.http.max_requests_per_connection == 0;
-        match (http2, tls) {
-            (true, _) => Carries::Http2,
-            (false, Some(tls)) if tls.rides() && free && !changes => Carries::Ridden,
-            (false, _) => Carries::Http1,
+        match (needs, tls) {
+            (Needs::Http2, _) => Carries::Http2,
+            (Needs::Http1, Some(tls)) if tls.rides() && free => Carries::Ridden,
+            (Needs::Http1 | Needs::Alone, _) => Carries::Http1,
         }
     }
 
