@@ -112,6 +112,10 @@ pub(crate) const KEPT_PIECES_MAX: usize = 1024;
 pub(crate) const READ_FIRST_BYTES: usize = 8 * 1024;
 /// Largest single read of an HTTP/1 body.
 pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
+/// Pieces of a body up to this size are copied next to the head: one write, and a copy costs less than a second piece.
+pub(crate) const SMALL_PIECE_BYTES: usize = 4 * 1024;
+/// Copied bytes that wait to be written on HTTP/1; over: no more are taken.
+pub(crate) const GATHERED_BYTES_MAX: usize = 16 * 1024;
 /// One chunk's extension; over: the body is malformed.
 pub(crate) const CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
 /// All chunks' extensions of a body; over: the body is malformed.

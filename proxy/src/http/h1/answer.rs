@@ -18,7 +18,7 @@ use super::{
     request::Request,
     spelling::Spelling,
     wire::{Shared, Tunnel, Wire},
-    write::{self, Framed, Persists},
+    write::{self, Form, Framed, Persists},
 };
 use crate::{
     http::{
@@ -100,7 +100,7 @@ pub(super) async fn answer(conn: &Conn, wire: &Shared, response: Response<Reply>
     if head.status == StatusCode::SWITCHING_PROTOCOLS
         && let Some(upstream) = body.tunnel()
     {
-        put_head(conn, wire, &head, &body, Framed::Nothing, None, Persists::Changes);
+        put_head(conn, wire, &head, &body, Form { framed: Framed::Nothing, unsent: None, persists: Persists::Changes });
         flush(wire).await?;
         let moved = upgrade::join(Tunnel(wire.clone()), upstream).await;
         body.finish_tunnel(moved);
@@ -109,7 +109,7 @@ pub(super) async fn answer(conn: &Conn, wire: &Shared, response: Response<Reply>
     let bodiless = asked.head_only || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let (framed, unsent) = framing(&head, &body, asked, bodiless);
     let persists = persists(&wire.borrow(), &head, asked, framed);
-    put_head(conn, wire, &head, &body, framed, unsent, persists);
+    put_head(conn, wire, &head, &body, Form { framed, unsent, persists });
     // `100 Continue` has no place any more.
     wire.borrow_mut().awaited = false;
     let mut pump = Pump::new(body, framed);
@@ -169,20 +169,12 @@ async fn put_body(wire: &Shared, pump: &mut Pump<Reply>) -> Result<(), Cut> {
     .await
 }
 
-fn put_head(
-    conn: &Conn,
-    wire: &Shared,
-    head: &response::Parts,
-    body: &Reply,
-    framed: Framed,
-    unsent: Option<u64>,
-    persists: Persists,
-) {
+fn put_head(conn: &Conn, wire: &Shared, head: &response::Parts, body: &Reply, form: Form) {
     let own = Spelling::default();
     let spelling = body.spelling().unwrap_or(&own);
     let shared = &conn.worker.shared;
     let out = &mut wire.borrow_mut().out;
-    let mut write = |date: &[u8]| write::response(out.text(), head, spelling, framed, unsent, persists, date);
+    let mut write = |date: &[u8]| write::response(out.text(), head, spelling, form, date);
     // The clock is read only where the upstream did not say when it replied.
     match head.headers.get(DATE) {
         Some(_) => write(b""),

@@ -2,7 +2,7 @@
 //!
 //! Sizes are hexadecimal digits and nothing else, lines end with CRLF and nothing else, extensions are dropped and
 //! bounded, and trailers that have a meaning before the body are dropped (RFC 9110, 6.5.1).
-//! Never here: sockets. Used by `framing`.
+//! Never here: sockets. Used by `framing`; `pump` asks which trailers pass.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{

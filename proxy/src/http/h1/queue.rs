@@ -12,10 +12,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
-/// Pieces up to this size are copied next to the head: one write, and a copy costs less than a second piece.
-pub(super) const SMALL_BYTES: usize = 4 * 1024;
-/// Gathered bytes past which no more are taken.
-const GATHERED_BYTES: usize = 16 * 1024;
+use crate::limits::{GATHERED_BYTES_MAX, SMALL_PIECE_BYTES};
 
 /// What waits to be written, in order: `gathered`, `large`, `after`.
 #[derive(Debug, Default)]
@@ -52,7 +49,7 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, piece: Bytes) {
-        if piece.len() <= SMALL_BYTES || self.large.is_some() {
+        if piece.len() <= SMALL_PIECE_BYTES || self.large.is_some() {
             self.text().extend_from_slice(&piece);
         } else {
             self.large = Some(piece);
@@ -61,7 +58,7 @@ impl Queue {
 
     /// Whether more may be put in.
     pub(crate) fn has_room(&self) -> bool {
-        self.large.is_none() && self.gathered.len() - self.gone < GATHERED_BYTES
+        self.large.is_none() && self.gathered.len() - self.gone < GATHERED_BYTES_MAX
     }
 
     pub(crate) fn is_empty(&self) -> bool {

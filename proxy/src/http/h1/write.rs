@@ -12,7 +12,8 @@ use http::{
     request, response,
 };
 
-use super::{queue::SMALL_BYTES, spelling::Spelling};
+use super::spelling::Spelling;
+use crate::limits::SMALL_PIECE_BYTES;
 
 /// How a body is framed on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,9 @@ const OTHERS_BYTES: usize = 256;
 fn reserve(out: &mut Vec<u8>, target: &str, headers: &HeaderMap, framed: Framed) {
     let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
     let body = match framed {
-        Framed::Length(length) => usize::try_from(length).ok().filter(|length| *length <= SMALL_BYTES).unwrap_or(0),
+        Framed::Length(length) => {
+            usize::try_from(length).ok().filter(|length| *length <= SMALL_PIECE_BYTES).unwrap_or(0)
+        }
         Framed::Nothing | Framed::Chunked { .. } | Framed::UntilClose => 0,
     };
     out.reserve(OTHERS_BYTES + target.len() + fields + body);
@@ -128,30 +131,31 @@ pub(crate) enum Persists {
     Changes,
 }
 
-/// Writes the head of a reply. `unsent` is the length of a body that is not sent because of the method or the status.
-pub(crate) fn response(
-    out: &mut Vec<u8>,
-    head: &response::Parts,
-    spelling: &Spelling,
-    framed: Framed,
-    unsent: Option<u64>,
-    persists: Persists,
-    date: &[u8],
-) {
-    reserve(out, "", &head.headers, framed);
+/// What the head of a reply says that is not in its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) framed: Framed,
+    /// The length of a body that is not sent because of the method or the status.
+    pub(crate) unsent: Option<u64>,
+    pub(crate) persists: Persists,
+}
+
+/// Writes the head of a reply; the date is for one that has none.
+pub(crate) fn response(out: &mut Vec<u8>, head: &response::Parts, spelling: &Spelling, form: Form, date: &[u8]) {
+    reserve(out, "", &head.headers, form.framed);
     put_status(out, head.status);
-    let own_words = persists == Persists::Changes;
+    let own_words = form.persists == Persists::Changes;
     put_fields(out, &head.headers, spelling, |name| name == CONNECTION && !own_words);
     if !head.headers.contains_key(DATE) {
         out.extend_from_slice(b"date: ");
         out.extend_from_slice(date);
         out.extend_from_slice(b"\r\n");
     }
-    put_framing(out, framed);
-    if let Some(length) = unsent {
+    put_framing(out, form.framed);
+    if let Some(length) = form.unsent {
         put_length(out, length);
     }
-    match persists {
+    match form.persists {
         Persists::Yes | Persists::Changes => {}
         Persists::Said => out.extend_from_slice(b"connection: keep-alive\r\n"),
         Persists::No => out.extend_from_slice(b"connection: close\r\n"),
