@@ -38,6 +38,34 @@ impl Small {
     }
 }
 
+/// What is read of a frame of the peer's besides its head.
+enum Payload {
+    /// A piece of a header block.
+    Block,
+    Settings,
+    /// How much a window grows.
+    Window,
+    Passed,
+}
+
+impl Payload {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Headers | Kind::Continuation => Self::Block,
+            Kind::Settings => Self::Settings,
+            Kind::WindowUpdate => Self::Window,
+            Kind::Data
+            | Kind::Reset
+            | Kind::Ping
+            | Kind::Priority
+            | Kind::PriorityUpdate
+            | Kind::GoAway
+            | Kind::Unknown
+            | Kind::PushPromise => Self::Passed,
+        }
+    }
+}
+
 /// What the peer sends.
 pub(super) struct Inward<'m, F> {
     pub(super) books: &'m mut Books,
@@ -74,43 +102,27 @@ impl<F: Fn() -> Instant> Sink for Inward<'_, F> {
             Kind::GoAway | Kind::Unknown => books.glitch(1, now())?,
             Kind::PushPromise => books.glitch(GLITCH_STREAM_ERROR, now())?,
         }
-        Ok(match head.kind {
-            Kind::Headers | Kind::Continuation => books.block.is_some(),
-            Kind::Settings => !head.has(ACK),
-            Kind::WindowUpdate => head.length == 4,
-            Kind::Data
-            | Kind::Reset
-            | Kind::Ping
-            | Kind::Priority
-            | Kind::PriorityUpdate
-            | Kind::GoAway
-            | Kind::Unknown
-            | Kind::PushPromise => false,
+        Ok(match Payload::of(head.kind) {
+            Payload::Block => books.block.is_some(),
+            Payload::Settings => !head.has(ACK),
+            Payload::Window => head.length == 4,
+            Payload::Passed => false,
         })
     }
 
     fn payload(&mut self, piece: &[u8], last: bool) -> Result<(), Excess> {
         let (books, head) = (&mut *self.books, *self.head);
-        match head.kind {
-            Kind::Headers | Kind::Continuation => {
-                return books.block_bytes(piece, last && head.has(END_HEADERS), &self.now);
-            }
-            Kind::Settings => self.small.each(piece, 6, |[a, b, value @ ..]| {
+        match Payload::of(head.kind) {
+            Payload::Block => return books.block_bytes(piece, last && head.has(END_HEADERS), &self.now),
+            Payload::Settings => self.small.each(piece, 6, |[a, b, value @ ..]| {
                 if u16::from_be_bytes([*a, *b]) == INITIAL_WINDOW_SIZE {
                     books.first_window(u32::from_be_bytes(*value));
                 }
             }),
-            Kind::WindowUpdate => self.small.each(piece, 4, |[a, b, c, d, ..]| {
+            Payload::Window => self.small.each(piece, 4, |[a, b, c, d, ..]| {
                 books.more_room(head.stream, u32::from_be_bytes([*a, *b, *c, *d]));
             }),
-            Kind::Data
-            | Kind::Reset
-            | Kind::Ping
-            | Kind::Priority
-            | Kind::PriorityUpdate
-            | Kind::GoAway
-            | Kind::Unknown
-            | Kind::PushPromise => {}
+            Payload::Passed => {}
         }
         Ok(())
     }
