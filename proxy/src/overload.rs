@@ -8,9 +8,10 @@
 pub(crate) mod system;
 
 use std::{
+    io,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -63,10 +64,22 @@ pub(crate) struct Memory {
     pub(crate) limit: u64,
 }
 
+/// Why nobody knows how much memory is used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("the state of the process could not be read: {0}")]
+    Status(io::Error),
+    #[error("the state of the process does not say how much memory it uses")]
+    NotSaid,
+}
+
 /// Where memory is read; tests have their own.
 pub(crate) trait Monitor {
     /// What is used and what there is.
-    fn read(&mut self) -> Memory;
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn read(&mut self) -> Result<Memory, Unreadable>;
     /// Gives back to the system what is free.
     fn shrink(&mut self);
 }
@@ -75,6 +88,8 @@ pub(crate) trait Monitor {
 #[derive(Debug)]
 pub(crate) struct Overload {
     step: AtomicU8,
+    /// Memory could not be read when it was looked at last.
+    blind: AtomicBool,
     connections_max: u64,
 }
 
@@ -90,7 +105,7 @@ pub(crate) enum Full {
 impl Overload {
     /// Takes so many connections at once.
     pub(crate) fn new(connections_max: u64) -> Self {
-        Self { step: AtomicU8::new(0), connections_max }
+        Self { step: AtomicU8::new(0), blind: AtomicBool::new(false), connections_max }
     }
 
     /// The step.
@@ -135,6 +150,18 @@ pub(crate) async fn watch(shared: Arc<Shared>, mut monitor: impl Monitor) {
 
 pub(crate) fn look(shared: &Shared, monitor: &mut impl Monitor) {
     let memory = monitor.read();
+    let was_blind = shared.overload.blind.swap(memory.is_err(), Relaxed);
+    let memory = match memory {
+        Ok(memory) => memory,
+        // The step stays: that files have run out, too, is no sign that memory has come back.
+        Err(error) if was_blind => return tracing::trace!(%error, "memory cannot be read"),
+        Err(error) => {
+            return tracing::warn!(%error, "memory cannot be read: load is shed neither more nor less than now");
+        }
+    };
+    if was_blind {
+        tracing::info!("memory can be read again");
+    }
     let changed = shared.overload.update(memory);
     let step = shared.overload.step();
     shared.stats.memory_used.set(memory.used);

@@ -10,9 +10,11 @@ use std::{
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{Memory, Monitor};
+use super::{Memory, Monitor, Unreadable};
 use crate::limits::{CONNECTIONS_SHARE, OVERLOAD_SHRINK_EVERY};
 
+/// Where the process's own state is told.
+const STATUS: &str = "/proc/self/status";
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Version 1 says "none" with the largest number of pages; nobody has as much.
@@ -26,7 +28,7 @@ pub(crate) struct System {
 }
 
 impl Monitor for System {
-    fn read(&mut self) -> Memory {
+    fn read(&mut self) -> Result<Memory, Unreadable> {
         // A limit may be changed while the process runs, but it rarely is.
         if self.reads.is_multiple_of(OVERLOAD_SHRINK_EVERY) {
             let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -35,8 +37,8 @@ impl Monitor for System {
             self.limit = groups.into_iter().chain(resources).min().unwrap_or(0);
         }
         self.reads = self.reads.wrapping_add(1);
-        let used = fs::read_to_string("/proc/self/status").ok().and_then(|status| resident(&status));
-        Memory { used: used.unwrap_or(0), limit: self.limit }
+        let status = fs::read_to_string(STATUS).map_err(Unreadable::Status)?;
+        Ok(Memory { used: resident(&status).ok_or(Unreadable::NotSaid)?, limit: self.limit })
     }
 
     fn shrink(&mut self) {
@@ -146,12 +148,14 @@ mod tests {
     fn resident_memory_is_read_in_bytes() {
         assert_eq!(resident("Name:\tproxy\nVmRSS:\t   12345 kB\nThreads:\t1\n"), Some(12345 * 1024));
         assert_eq!(resident("Name:\tproxy\n"), None);
-        assert!(System::default().read().used > MIB);
+        assert!(System::default().read().unwrap().used > MIB);
     }
 
     #[test]
     fn connections_are_less_than_half_of_the_files() {
         assert_eq!(share(1000), 400);
-        assert!(connections_max() > 0);
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!(connections_max(), share(hard));
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard), "as many as may be are opened");
     }
 }

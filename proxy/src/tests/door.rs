@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     limits::OVERLOAD_IDLE,
-    overload::{self, Memory, Monitor},
+    overload::{self, Memory, Monitor, Unreadable},
 };
 
 /// The status of a request that nobody but the door answers.
@@ -201,13 +201,14 @@ fn a_client_inside_may_steer_its_own_requests_only() {
     });
 }
 
-/// Memory as a test says it is, in percent.
+/// Memory as a test says it is, in percent; more than 100: it cannot be read.
 #[derive(Clone, Default)]
 struct Said(Rc<RefCell<u64>>);
 
 impl Monitor for Said {
-    fn read(&mut self) -> Memory {
-        Memory { used: *self.0.borrow(), limit: 100 }
+    fn read(&mut self) -> Result<Memory, Unreadable> {
+        let used = Some(*self.0.borrow()).filter(|percent| *percent <= 100).ok_or(Unreadable::NotSaid)?;
+        Ok(Memory { used, limit: 100 })
     }
 
     fn shrink(&mut self) {}
@@ -234,6 +235,8 @@ fn where_memory_is_short_load_is_shed_in_steps_and_comes_back() {
         let refused = ask(address, &get("/")).await;
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.ends_with("\r\n\r\noverload"), "{refused}");
         assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
+        at(101);
+        assert!(ask(address, &get("/")).await.ends_with("\r\n\r\noverload"), "the step stays");
         at(99);
         assert_eq!(Client::to(address).await.rest().await, "");
         at(50);
@@ -249,7 +252,7 @@ fn where_memory_is_short_load_is_shed_in_steps_and_comes_back() {
             counted,
             [
                 ("listener.downstream_cx_overload_reject", 1),
-                ("http.downstream_rq_overload_close", 1),
+                ("http.downstream_rq_overload_close", 2),
                 ("overload.step", 0),
                 ("server.memory_allocated", 50),
                 ("server.memory_limit", 100),
