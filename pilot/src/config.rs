@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use api_mesh::model::Settings;
-use clap::Parser;
+use clap::{Parser, builder::BoolishValueParser};
 
 fn duration(text: &str) -> Result<Duration, String> {
     api_rt::env::parse_duration(text).ok_or_else(|| "expected a duration such as 24h or 30m".to_owned())
@@ -76,6 +76,9 @@ pub(crate) struct Options {
     /// Id of this cluster.
     #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes")]
     pub(crate) cluster_id: String,
+    /// Whether proxies serve HTTP/1.0, which they refuse otherwise.
+    #[arg(long, env = "PILOT_HTTP10", value_parser = BoolishValueParser::new())]
+    pub(crate) http10: bool,
     /// Log levels, for example "info" or "default:info,pilot:debug".
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub(crate) log_level: String,
@@ -112,6 +115,7 @@ impl Options {
             root_namespace: self.namespace.clone(),
             domain: self.cluster_domain.clone(),
             cluster_id: self.cluster_id.clone(),
+            http10: self.http10,
             ..Settings::default()
         }
     }
@@ -149,6 +153,12 @@ mod tests {
         assert_eq!(options.xds, Port::Off);
         assert_eq!(options.dns_names()[0], "istiod.mesh.svc");
         assert_eq!(options.certificate(), Certificate::Citadel("istio-citadel.mesh.svc:8060".into()));
+    }
+
+    #[test]
+    fn http_1_0_is_served_where_it_is_asked_for() {
+        assert!(!read("--cluster-id x").unwrap().settings().http10);
+        assert!(read("--http10").unwrap().settings().http10);
     }
 
     #[test]

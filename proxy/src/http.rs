@@ -107,7 +107,8 @@ impl Conn {
 
     /// The oldest version of HTTP that is served on it.
     fn oldest(&self) -> Oldest {
-        Oldest::Http11
+        let served = self.view.borrow().chain.http().is_some_and(|server| server.http10);
+        if served { Oldest::Http10 } else { Oldest::Http11 }
     }
 
     fn begin(&self, view: &View, version: Version) -> Record {

@@ -11,6 +11,7 @@ mod door;
 mod exchange;
 pub(crate) mod h2;
 mod http1;
+mod http10;
 mod http1_upstream;
 mod life;
 mod mesh;

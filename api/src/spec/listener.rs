@@ -116,6 +116,8 @@ pub struct HttpServer {
     pub routes: RoutesRef,
     /// Which HTTP versions it reads.
     pub codec: Codec,
+    /// Whether HTTP/1.0 is served, too (Envoy's `accept_http_10`).
+    pub http10: bool,
     /// What it does with `x-forwarded-client-cert`.
     pub client_cert: ClientCertHeader,
     /// True at the mesh's edge: the peer's address is the client's, and `x-forwarded-*` from it are not trusted.

@@ -143,11 +143,11 @@ fn http_server() -> BoxedStrategy<HttpServer> {
         Just(PathNormalization::MergeSlashes),
         Just(PathNormalization::DecodeAndMergeSlashes),
     ];
-    let head = (word(), routes, codec, client_cert, any::<[bool; 3]>());
+    let head = (word(), routes, codec, client_cert, any::<[bool; 4]>());
     (head, vec(authorization(), 0..3), option::of(access_log()), normalize, millis_or_zero())
         .prop_map(
             |(
-                (stat_prefix, routes, codec, client_cert, [edge, upgrades, metrics]),
+                (stat_prefix, routes, codec, client_cert, [edge, upgrades, metrics, http10]),
                 authorization,
                 access_log,
                 normalize,
@@ -157,6 +157,7 @@ fn http_server() -> BoxedStrategy<HttpServer> {
                     stat_prefix,
                     routes,
                     codec,
+                    http10,
                     client_cert,
                     edge,
                     upgrades,

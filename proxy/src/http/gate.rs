@@ -106,7 +106,7 @@ pub(super) fn admit(
 
 /// What any two programs could read differently is refused; gives the upgrade that is wanted and offered.
 fn check(conn: &Rc<Conn>, server: &HttpServer, parts: &mut Parts) -> Result<(Option<HeaderValue>, Weight), Failure> {
-    if parts.version < Version::HTTP_11 {
+    if parts.version < Version::HTTP_11 && !server.http10 {
         return Err(Refusal::Version.into());
     }
     if parts.method == Method::CONNECT {

@@ -78,6 +78,7 @@ pub(super) fn server(routes: Vec<Route>) -> HttpServer {
         stat_prefix: "test".into(),
         routes: RoutesRef::Inline(Arc::new(table(routes))),
         codec: Codec::Auto,
+        http10: false,
         client_cert: ClientCertHeader::Sanitize,
         edge: false,
         upgrades: true,

@@ -65,6 +65,7 @@ pub(crate) fn http(mesh: &Mesh, stat_prefix: &str, routes: RoutesRef) -> HttpSer
         stat_prefix: stat_prefix.to_owned(),
         routes,
         codec: Codec::Auto,
+        http10: mesh.settings.http10,
         client_cert: ClientCertHeader::Sanitize,
         edge: false,
         upgrades: true,

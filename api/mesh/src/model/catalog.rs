@@ -35,6 +35,8 @@ pub struct Settings {
     pub cluster_id: String,
     /// Name of the ConfigMap in the root namespace that holds MeshConfig: `istio`.
     pub mesh_config_map: String,
+    /// Whether proxies serve HTTP/1.0: no (Istio's `PILOT_HTTP10`).
+    pub http10: bool,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             domain: "cluster.local".to_owned(),
             cluster_id: "Kubernetes".to_owned(),
             mesh_config_map: "istio".to_owned(),
+            http10: false,
         }
     }
 }

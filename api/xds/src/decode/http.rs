@@ -170,6 +170,9 @@ pub(super) fn server(input: &mut In<'_>, path: &str, raw: &HttpConnectionManager
         Ok(CodecType::Http2) => Codec::Http2,
         Ok(CodecType::Http3) | Err(_) => return Err(input.invalid(format!("{path}codec_type"), "HTTP/3 is not read")),
     };
+    let http1 = raw.http_protocol_options.as_ref();
+    let named = http1.is_some_and(|options| !options.default_host_for_http_10.is_empty());
+    input.ignore(named, path, "http_protocol_options.default_host_for_http_10");
     let client_cert = match ForwardClientCertDetails::try_from(raw.forward_client_cert_details) {
         Ok(ForwardClientCertDetails::Sanitize) => ClientCertHeader::Sanitize,
         Ok(ForwardClientCertDetails::ForwardOnly) => ClientCertHeader::Forward,
@@ -194,6 +197,7 @@ pub(super) fn server(input: &mut In<'_>, path: &str, raw: &HttpConnectionManager
         stat_prefix: raw.stat_prefix.clone(),
         routes,
         codec,
+        http10: http1.is_some_and(|options| options.accept_http_10),
         client_cert,
         edge: read::truth(raw.use_remote_address.as_ref(), false),
         upgrades,

@@ -12,7 +12,9 @@ use envoy_types::pb::{
     envoy::{
         config::{
             accesslog::v3::{self as accesslog, access_log},
-            core::v3::{HttpProtocolOptions, SubstitutionFormatString, substitution_format_string::Format},
+            core::v3::{
+                Http1ProtocolOptions, HttpProtocolOptions, SubstitutionFormatString, substitution_format_string::Format,
+            },
             listener::v3::{Filter, filter},
         },
         extensions::{
@@ -57,6 +59,7 @@ pub(super) fn server(out: Out<'_>, path: &str, server: &HttpServer) -> Result<Ht
         stat_prefix,
         routes,
         codec,
+        http10,
         client_cert,
         edge,
         upgrades,
@@ -100,6 +103,8 @@ pub(super) fn server(out: Out<'_>, path: &str, server: &HttpServer) -> Result<Ht
         Codec::Http2 => CodecType::Http2,
     }
     .into();
+    manager.http_protocol_options =
+        http10.then(|| Http1ProtocolOptions { accept_http_10: true, ..Http1ProtocolOptions::default() });
     let details = match client_cert {
         ClientCertHeader::Sanitize => ForwardClientCertDetails::Sanitize,
         ClientCertHeader::Forward => ForwardClientCertDetails::ForwardOnly,

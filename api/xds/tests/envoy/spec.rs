@@ -344,6 +344,7 @@ fn http(routes: RoutesRef) -> HttpServer {
         upgrades: true,
         authorization: Vec::new(),
         access_log: log(None, false),
+        http10: false,
         normalize: PathNormalization::Base,
         idle_timeout: Duration::ZERO,
         metrics: true,
@@ -410,6 +411,7 @@ fn listeners() -> Vec<Listener> {
         client_cert: ClientCertHeader::AppendForward,
         authorization: authorization(),
         normalize: PathNormalization::DecodeAndMergeSlashes,
+        http10: true,
         access_log: log(Some("{\"a\": \"%START_TIME%\", \"b\": {\"c\": \"%REQ(X)%\"}}"), true),
         ..http(RoutesRef::Inline(Arc::new(table("inbound|9080||"))))
     };

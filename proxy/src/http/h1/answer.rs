@@ -122,7 +122,8 @@ pub(super) async fn answer(conn: &Conn, wire: &Shared, response: Response<Reply>
         Err(Cut::Io(error)) => return Err(error),
         Err(cut @ (Cut::Body(_) | Cut::Length)) => {
             tracing::debug!(error = %cut, "a reply ended early");
-            return Ok(After::Break);
+            // Where the end of the connection is the end of the body, only a reset is none.
+            return Ok(if framed == Framed::UntilClose { After::Reset } else { After::Break });
         }
         Err(cut @ Cut::Stalled) => {
             tracing::debug!(error = %cut, "a reply ended early");

@@ -49,7 +49,7 @@ pub(crate) async fn serve(
             After::Close { linger } => return end::close(&wire, linger).await,
             After::Break => return end::close(&wire, false).await,
             After::Reset => {
-                wire.borrow().reset();
+                wire.borrow_mut().reset();
                 return Ok(());
             }
         }

@@ -80,6 +80,8 @@ pub(crate) struct Wire {
     /// Who watches for the client's leaving, while the body is another's to read.
     watcher: Option<Waker>,
     stall: Stall,
+    /// The connection ends without a goodbye.
+    reset: bool,
 }
 
 /// A connection as it is shared by its driver and the body that is being read from it.
@@ -106,6 +108,7 @@ impl Wire {
             reader: None,
             watcher: None,
             stall: Stall::default(),
+            reset: false,
         }))
     }
 
@@ -237,8 +240,9 @@ impl Wire {
         self.stall.poll(limit, cx)
     }
 
-    /// Breaks the connection off: what waits for the peer goes nowhere.
-    pub(super) fn reset(&self) {
+    /// Makes the connection's end a reset: nobody takes it for the end of what was sent, and what waits goes nowhere.
+    pub(super) fn reset(&mut self) {
+        self.reset = true;
         self.io.reset_at_close();
     }
 
@@ -298,6 +302,9 @@ fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
 impl Drop for Wire {
     /// Says goodbye as far as that needs no waiting: over TLS the peer is told that this is the end.
     fn drop(&mut self) {
+        if self.reset {
+            return;
+        }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let _gone = self.poll_shutdown(&mut cx).is_ready();
     }

@@ -37,6 +37,7 @@ fn a_listener_with_inline_routes_and_nothing_else() {
     assert_eq!(forward.timeout, Some(Duration::from_secs(15)), "Envoy's own default");
     assert_eq!(server.normalize, PathNormalization::None);
     assert_eq!(server.idle_timeout, Duration::from_secs(3600));
+    assert!(!server.http10);
 }
 
 #[test]
