@@ -22,6 +22,7 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod server;
 pub(crate) mod spelling;
+pub(crate) mod tunnel;
 mod waiting;
 pub(crate) mod wire;
 pub(crate) mod write;

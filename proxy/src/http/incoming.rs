@@ -15,7 +15,8 @@ use super::h1::{
     framing::FramingError,
     incoming::Incoming as Http1,
     spelling::Spelling,
-    wire::{Shared, Tunnel, WireError},
+    tunnel::Tunnel,
+    wire::{Shared, WireError},
 };
 
 /// Why a body ended early.

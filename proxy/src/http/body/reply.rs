@@ -17,7 +17,7 @@ use super::BodyError;
 use crate::{
     access::Record,
     http::{
-        h1::{spelling::Spelling, wire::Tunnel},
+        h1::{spelling::Spelling, tunnel::Tunnel},
         incoming::Incoming,
     },
     metrics::Flags,

@@ -17,7 +17,8 @@ use super::{
     pump::{Pump, PumpError},
     request::Request,
     spelling::Spelling,
-    wire::{Shared, Tunnel, Wire},
+    tunnel::Tunnel,
+    wire::{Shared, Wire},
     write::{self, Form, Framed, Persists},
 };
 use crate::{
@@ -102,7 +103,7 @@ pub(super) async fn answer(conn: &Conn, wire: &Shared, response: Response<Reply>
     {
         put_head(conn, wire, &head, &body, Form { framed: Framed::Nothing, unsent: None, persists: Persists::Changes });
         flush(wire).await?;
-        let moved = upgrade::join(Tunnel(wire.clone()), upstream).await;
+        let moved = upgrade::join(Tunnel::new(wire), upstream).await;
         body.finish_tunnel(moved);
         return Ok(After::Close { linger: false });
     }

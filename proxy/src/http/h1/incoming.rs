@@ -12,7 +12,8 @@ use http_body::{Frame, SizeHint};
 use super::{
     framing::Framing,
     pump::Pump,
-    wire::{Shared, Tunnel, WireError},
+    tunnel::Tunnel,
+    wire::{Shared, WireError},
 };
 use crate::http::body::Outgoing;
 
@@ -67,6 +68,6 @@ impl Incoming {
 
     /// The connection's bytes, after it has changed to another protocol.
     pub(crate) fn tunnel(&self) -> Tunnel {
-        Tunnel(self.wire.clone())
+        Tunnel::new(&self.wire)
     }
 }

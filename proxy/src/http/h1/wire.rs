@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -50,7 +50,7 @@ pub(crate) enum WireError {
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    io: Io,
+    pub(super) io: Io,
     pub(super) input: BytesMut,
     /// The peer has said that it sends no more.
     pub(super) ended: bool,
@@ -307,41 +307,5 @@ impl Drop for Wire {
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let _gone = self.poll_shutdown(&mut cx).is_ready();
-    }
-}
-
-/// The bytes of a connection that has changed to another protocol.
-#[derive(Debug)]
-pub(crate) struct Tunnel(pub(super) Shared);
-
-impl AsyncRead for Tunnel {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut wire = self.0.borrow_mut();
-        if !wire.input.is_empty() {
-            let count = wire.input.len().min(buf.remaining());
-            buf.put_slice(&wire.input[..count]);
-            wire.input.advance(count);
-            return Poll::Ready(Ok(()));
-        }
-        if wire.ended {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut wire.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Tunnel {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut wire = self.0.borrow_mut();
-        ready!(wire.poll_flush(cx))?;
-        Pin::new(&mut wire.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().poll_shutdown(cx)
     }
 }
