@@ -49,6 +49,7 @@ use h1::request::Oldest;
 use host::LastHost;
 use incoming::Incoming;
 use reply::Answer;
+use select::Choice;
 
 /// One connection that carries requests.
 #[derive(Debug)]
@@ -156,14 +157,15 @@ async fn steps(
 ) -> Result<Answer, Failure> {
     let server: &HttpServer = view.chain.http().ok_or(Failure::NoRoute)?;
     let asked = gate::admit(conn, server, parts, record)?;
-    let way = {
+    let choice = {
         let head = gate::head(parts, conn, server)?;
         authorize::check(&view.chain.authorization, conn, &head)?;
         select::way(view, conn, &head, record)?
     };
-    if let Some(answer) = way.answer {
-        return Ok(answer);
-    }
+    let way = match choice {
+        Choice::Answer(answer) => return Ok(answer),
+        Choice::Way(way) => way,
+    };
     fault::inject(way.rule, &conn.worker, record).await?;
     rewrite::request(&way, parts, record);
     let upload = Upload::new(incoming, way.keep_bytes(), &mut record.received);

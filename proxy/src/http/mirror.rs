@@ -51,8 +51,7 @@ pub(super) fn afterwards(conn: &Rc<Conn>, view: &View, way: &Way<'_>, parts: &Pa
 }
 
 fn copy(conn: &Rc<Conn>, view: &View, way: &Way<'_>, parts: &Parts, body: impl Fn() -> Option<Bytes>) {
-    let Some(forwarding) = way.forwarding else { return };
-    for (cluster, share) in &forwarding.mirrors {
+    for (cluster, share) in &way.forwarding.mirrors {
         if !share.hits(conn.worker.roll()) {
             continue;
         }

@@ -80,7 +80,7 @@ pub(super) async fn run(
     upload: &Upload,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
-    let sending = sending(conn, way, asked, upload)?;
+    let sending = sending(conn, way, asked, upload);
     let mut tries = Tries::default();
     loop {
         let chosen = tries.choose(&sending).ok_or(Failure::NoHealthyUpstream)?;
@@ -113,24 +113,19 @@ pub(super) async fn run(
 }
 
 /// What the tries share.
-fn sending<'s>(
-    conn: &'s Rc<Conn>,
-    way: &'s Way<'_>,
-    asked: &'s Asked,
-    upload: &'s Upload,
-) -> Result<Sending<'s>, Failure> {
-    let (Some(cluster), Some(forward)) = (way.cluster, way.forward) else { return Err(Failure::NoCluster) };
-    let plan = way.forwarding.and_then(|forwarding| forwarding.retry.as_ref());
-    let copied = way.forwarding.is_some_and(|forwarding| !forwarding.mirrors.is_empty());
-    Ok(Sending {
+fn sending<'s>(conn: &'s Rc<Conn>, way: &'s Way<'_>, asked: &'s Asked, upload: &'s Upload) -> Sending<'s> {
+    let plan = way.forwarding.retry.as_ref();
+    let copied = !way.forwarding.mirrors.is_empty();
+    let timeout = way.forward.timeout.filter(|limit| !limit.is_zero());
+    Sending {
         conn,
-        cluster,
+        cluster: way.cluster,
         asked,
         upload,
         plan,
         keeps_head: copied || plan.is_some_and(|plan| plan.attempts() > 0),
-        clock: Clock { timeout: forward.timeout.filter(|limit| !limit.is_zero()), upload, started: Instant::now() },
-    })
+        clock: Clock { timeout, upload, started: Instant::now() },
+    }
 }
 
 impl<'c> Tries<'c> {
@@ -207,8 +202,7 @@ fn settle(
 
 /// Applies the changes of headers that rule and target ask for.
 fn change(response: &mut Response<Incoming>, way: &Way<'_>, record: &Record) {
-    let own = way.target.map(|target| &target.changes.response);
-    for edits in [own, Some(&way.rule.changes.response)].into_iter().flatten() {
+    for edits in [&way.target.changes.response, &way.rule.changes.response] {
         if !edits.is_empty() {
             headers::apply(edits, response.headers_mut(), record);
         }

@@ -37,8 +37,7 @@ pub(super) fn request(way: &Way<'_>, parts: &mut Parts, record: &mut Record) {
     if let Some(authority) = &way.authority {
         parts.headers.insert(HOST, authority.clone());
     }
-    let own = way.target.map(|target| &target.changes.request);
-    for edits in [Some(&way.rule.changes.request), own].into_iter().flatten() {
+    for edits in [&way.rule.changes.request, &way.target.changes.request] {
         if !edits.is_empty() {
             headers::apply(edits, &mut parts.headers, record);
             new_authority(edits, parts);

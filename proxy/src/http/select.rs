@@ -17,16 +17,23 @@ use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE, header::LOC
 use super::{Conn, View, failure::Failure, headers, reply::Answer};
 use crate::{access::Record, metrics::Flags, table::Cluster};
 
+/// What the rules make of a request.
+#[derive(Debug)]
+pub(crate) enum Choice<'v> {
+    /// It is answered here.
+    Answer(Answer),
+    /// It is sent on.
+    Way(Way<'v>),
+}
+
 /// Where a request goes.
 #[derive(Debug)]
 pub(crate) struct Way<'v> {
     pub(crate) rule: &'v Rule,
-    /// The answer, where it is given here.
-    pub(crate) answer: Option<Answer>,
-    pub(crate) forward: Option<&'v Forward>,
-    pub(crate) forwarding: Option<&'v Forwarding>,
-    pub(crate) target: Option<&'v Target>,
-    pub(crate) cluster: Option<&'v Arc<Cluster>>,
+    pub(crate) forward: &'v Forward,
+    pub(crate) forwarding: &'v Forwarding,
+    pub(crate) target: &'v Target,
+    pub(crate) cluster: &'v Arc<Cluster>,
     /// The new path with query, where it is another.
     pub(crate) path: Option<PathAndQuery>,
     /// The authority to send, where it is another.
@@ -37,58 +44,57 @@ pub(crate) struct Way<'v> {
 impl Way<'_> {
     /// How much of the body is kept: only where it may be needed again.
     pub(crate) fn keep_bytes(&self) -> usize {
-        let again = self.forwarding.is_some_and(|f| f.retry.is_some() || !f.mirrors.is_empty());
-        let most = self.forward.map_or(0, |forward| forward.retry_buffer_bytes);
-        if again { usize::try_from(most).unwrap_or(usize::MAX) } else { 0 }
+        let again = self.forwarding.retry.is_some() || !self.forwarding.mirrors.is_empty();
+        if again { usize::try_from(self.forward.retry_buffer_bytes).unwrap_or(usize::MAX) } else { 0 }
     }
 }
 
 /// Finds the way of a request.
-pub(super) fn way<'v>(view: &'v View, conn: &Conn, head: &Head<'_>, record: &mut Record) -> Result<Way<'v>, Failure> {
+pub(super) fn way<'v>(
+    view: &'v View,
+    conn: &Conn,
+    head: &Head<'_>,
+    record: &mut Record,
+) -> Result<Choice<'v>, Failure> {
     let rule = view.chain.routes().and_then(|routes| route::select(routes, head, &mut ())).ok_or(Failure::NoRoute)?;
-    let spec = rule.spec();
     if record.log.is_some() {
         record.route = Some(rule.name());
     }
-    let mut way = Way {
-        rule,
-        answer: None,
-        forward: None,
-        forwarding: rule.forward.as_ref(),
-        target: None,
-        cluster: None,
-        path: None,
-        authority: None,
-        rewritten: false,
-    };
-    match &spec.action {
+    match &rule.spec().action {
         Action::Redirect(redirect) => {
             let location = route::location(rule, redirect, head);
-            way.answer = Some(own(rule, redirect.status, Bytes::new(), Some(location), record)?);
+            Ok(Choice::Answer(own(rule, redirect.status, Bytes::new(), Some(location), record)?))
         }
         Action::Reply { status, body } => {
             let bytes = Bytes::copy_from_slice(body.as_bytes());
-            way.answer = Some(own(rule, *status, bytes, None, record)?);
+            Ok(Choice::Answer(own(rule, *status, bytes, None, record)?))
         }
-        Action::Forward(forward) => {
-            let forwarding = rule.forward.as_ref().ok_or(Failure::NoRoute)?;
-            let target = forwarding.targets.pick(conn.worker.roll()).ok_or(Failure::NoCluster)?;
-            let Some(cluster) = target.cluster.and_then(|id| view.tables.cluster(id)) else {
-                record.cluster = Some(target.name.as_ref().into());
-                return Err(Failure::NoCluster);
-            };
-            record.cluster = Some(Arc::clone(&cluster.name));
-            record.service = cluster.service;
-            let path = route::path(rule, head);
-            way.rewritten = path != head.path();
-            if way.rewritten || head.path() != head.raw_path() {
-                way.path = Some(joined(&path, head.query())?);
-            }
-            way.authority = authority(forward, head)?;
-            (way.forward, way.target, way.cluster) = (Some(&**forward), Some(target), Some(cluster));
-        }
+        Action::Forward(forward) => Ok(Choice::Way(onward(view, conn, head, rule, forward, record)?)),
     }
-    Ok(way)
+}
+
+/// The way of a request that this rule sends on.
+fn onward<'v>(
+    view: &'v View,
+    conn: &Conn,
+    head: &Head<'_>,
+    rule: &'v Rule,
+    forward: &'v Forward,
+    record: &mut Record,
+) -> Result<Way<'v>, Failure> {
+    let forwarding = rule.forward.as_ref().ok_or(Failure::NoRoute)?;
+    let target = forwarding.targets.pick(conn.worker.roll()).ok_or(Failure::NoCluster)?;
+    let Some(cluster) = target.cluster.and_then(|id| view.tables.cluster(id)) else {
+        record.cluster = Some(target.name.as_ref().into());
+        return Err(Failure::NoCluster);
+    };
+    record.cluster = Some(Arc::clone(&cluster.name));
+    record.service = cluster.service;
+    let path = route::path(rule, head);
+    let rewritten = path != head.path();
+    let path = (rewritten || head.path() != head.raw_path()).then(|| joined(&path, head.query())).transpose()?;
+    let authority = authority(forward, head)?;
+    Ok(Way { rule, forward, forwarding, target, cluster, path, authority, rewritten })
 }
 
 fn own(
