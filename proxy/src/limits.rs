@@ -166,6 +166,10 @@ pub(crate) const IDLE_SWEEP: Duration = secs(5);
 pub(crate) const IDLE_H1_MAX: Duration = secs(60);
 /// HTTP/2 keep-alive pings, both sides: pause, and patience for the answer; over: closed.
 pub(crate) const H2_PING: (Duration, Duration) = (secs(30), secs(10));
+/// Copies of requests that a worker has under way; over: not copied, `upstream_rq_pending_overflow`.
+pub(crate) const MIRRORS_MAX: usize = 1024;
+/// A copy of a request, to the end of its reply; over: given up.
+pub(crate) const MIRROR_TIMEOUT: Duration = secs(60);
 /// Tries that find a dead pooled connection and go on without counting as a retry.
 pub(crate) const STALE_TRIES_MAX: u32 = 3;
 /// Body of a scrape of the application's metrics; over: cut off and counted as a failed scrape.

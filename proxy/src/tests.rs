@@ -15,6 +15,7 @@ mod http10;
 mod http1_upstream;
 mod life;
 mod mesh;
+mod mirror;
 mod pages;
 mod ride;
 mod ride_peers;

@@ -83,6 +83,8 @@ pub(crate) struct Worker {
     pub(crate) dates: Dates,
     pub(crate) ids: Ids,
     pub(crate) room: Room,
+    /// Copies of requests that are under way.
+    pub(crate) mirrors: Cell<usize>,
     tasks: TaskTracker,
     /// Upstream connections that have a task of their own.
     connections: TaskTracker,
@@ -99,6 +101,7 @@ impl Worker {
             dates: Dates::default(),
             ids: Ids::default(),
             room: Room::default(),
+            mirrors: Cell::new(0),
             tasks: TaskTracker::new(),
             connections: TaskTracker::new(),
             luck: Cell::new(seed | 1),

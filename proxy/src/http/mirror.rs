@@ -1,4 +1,4 @@
-//! Copies of requests, sent and forgotten.
+//! Copies of requests, sent and forgotten, within limits of number and time.
 //!
 //! A request without body is copied at once; one with a body when all of it has come and is held, so that the copy never
 //! slows the original. A body that was too large to hold is not copied.
@@ -19,8 +19,10 @@ use super::{
     select::Way,
 };
 use crate::{
+    limits::{MIRROR_TIMEOUT, MIRRORS_MAX},
     table::{Cluster, cluster::Needs},
     upstream::send::{SendError, send},
+    worker::Worker,
 };
 
 /// Why nobody has the copy, or its reply was not read to the end; nobody waits for either.
@@ -34,6 +36,27 @@ enum Undelivered {
     NotSent(#[from] SendError),
     #[error("the reply ended early: {0}")]
     Cut(#[from] IncomingError),
+    #[error("it took longer than its limit")]
+    Late,
+}
+
+/// Counts a copy for as long as it is under way.
+struct Slot(Rc<Worker>);
+
+impl Slot {
+    fn take(worker: &Rc<Worker>) -> Option<Self> {
+        let under_way = worker.mirrors.get();
+        (under_way < MIRRORS_MAX).then(|| {
+            worker.mirrors.set(under_way + 1);
+            Self(Rc::clone(worker))
+        })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.mirrors.set(self.0.mirrors.get() - 1);
+    }
 }
 
 /// Copies a request without body.
@@ -60,13 +83,19 @@ fn copy(conn: &Rc<Conn>, view: &View, way: &Way<'_>, parts: &Parts, body: impl F
             tracing::debug!(cluster = %cluster.name, "request not mirrored: its body was not held");
             continue;
         };
-        let (conn, cluster) = (Rc::clone(conn), Arc::clone(cluster));
-        let parts = parts.clone();
+        let Some(slot) = Slot::take(&conn.worker) else {
+            cluster.live.stats.overflow.add(1);
+            tracing::debug!(cluster = %cluster.name, "request not mirrored: too many copies are under way");
+            continue;
+        };
+        let (conn, cluster, parts) = (Rc::clone(conn), Arc::clone(cluster), parts.clone());
         let worker = Rc::clone(&conn.worker);
         worker.spawn(async move {
-            if let Err(error) = deliver(&conn, &cluster, parts, body).await {
+            let delivering = tokio::time::timeout(MIRROR_TIMEOUT, deliver(&conn, &cluster, parts, body));
+            if let Err(error) = delivering.await.unwrap_or(Err(Undelivered::Late)) {
                 tracing::debug!(cluster = %cluster.name, %error, "mirrored request failed");
             }
+            drop(slot);
         });
     }
 }
