@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use api::spec::*;
+use api::{name::Percent, spec::*};
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::{
@@ -88,6 +88,26 @@ fn a_client_that_leaves_after_its_body_ends_the_stream_upstream() {
             tokio::task::yield_now().await;
         }
         assert!(proxy.metrics().contains("response_flags=\"DC\""), "{}", proxy.metrics());
+    });
+}
+
+#[test]
+fn a_client_that_leaves_before_its_body_is_wanted_is_noticed() {
+    local(async {
+        let fault = Fault { delay: Some((SECOND * 3600, Percent::ALL)), abort: None };
+        let delayed = Route { fault: Some(fault), ..route(Action::Forward(Box::new(forward("c")))) };
+        let (proxy, address) = proxy(&http(vec![delayed], vec![cluster("c", &[])])).await;
+        let mut client = Client::to(address).await;
+        client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n").await;
+        let requests = &proxy.worker.shared.stats.downstream_requests;
+        while requests.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        socket2::SockRef::from(&client.0).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        while requests.get() > 0 {
+            tokio::task::yield_now().await;
+        }
     });
 }
 

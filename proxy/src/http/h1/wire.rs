@@ -247,13 +247,12 @@ impl Wire {
     }
 
     /// While a request is worked on: an error tells that its client is gone. What comes early stays within one read; a
-    /// client that sends no more may still wait for the reply. As long as its body comes, whoever reads that learns it.
+    /// client that sends no more may still wait for the reply. While someone waits for its body, he learns it.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if !self.cutter.is_done() {
             keep(&mut self.watcher, cx);
-            return Poll::Pending;
         }
-        if self.ended || !self.input.is_empty() {
+        if self.reader.is_some() || self.ended || !self.input.is_empty() {
             return Poll::Pending;
         }
         match self.poll_fill(cx) {
