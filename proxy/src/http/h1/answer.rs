@@ -33,12 +33,10 @@ use crate::{
 /// What becomes of a connection after a reply.
 pub(super) enum After {
     Next,
-    /// It ends; `linger`: something of the client's may still be under way.
-    Close {
-        linger: bool,
-    },
-    /// It breaks off, so that nobody takes a part for the whole.
-    Break,
+    /// It ends, perhaps in the middle of a body, which everyone can tell from the head.
+    Close,
+    /// It ends, and something of the client's may still be under way.
+    Linger,
     /// It breaks off, and what waits for the client with it.
     Reset,
 }
@@ -105,7 +103,7 @@ pub(super) async fn answer(conn: &Conn, wire: &Shared, response: Response<Reply>
         flush(wire).await?;
         let moved = upgrade::join(Tunnel::new(wire), upstream).await;
         body.finish_tunnel(moved);
-        return Ok(After::Close { linger: false });
+        return Ok(After::Close);
     }
     let bodiless = asked.head_only || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let (framed, unsent) = framing(&head, &body, asked, bodiless);
@@ -124,7 +122,7 @@ pub(super) async fn answer(conn: &Conn, wire: &Shared, response: Response<Reply>
         Err(cut @ (Cut::Body(_) | Cut::Length)) => {
             tracing::debug!(error = %cut, "a reply ended early");
             // Where the end of the connection is the end of the body, only a reset is none.
-            return Ok(if framed == Framed::UntilClose { After::Reset } else { After::Break });
+            return Ok(if framed == Framed::UntilClose { After::Reset } else { After::Close });
         }
         Err(cut @ Cut::Stalled) => {
             tracing::debug!(error = %cut, "a reply ended early");
@@ -137,7 +135,8 @@ pub(super) async fn answer(conn: &Conn, wire: &Shared, response: Response<Reply>
         return Ok(After::Next);
     }
     let wire = wire.borrow();
-    Ok(After::Close { linger: wire.failed || !wire.cutter.is_done() || !wire.input.is_empty() })
+    let more = wire.failed || !wire.cutter.is_done() || !wire.input.is_empty();
+    Ok(if more { After::Linger } else { After::Close })
 }
 
 /// Writes what waits.

@@ -39,24 +39,36 @@ pub(super) async fn drain(wire: &Shared) -> bool {
     tokio::time::timeout(DRAIN_TIMEOUT, reading).await.unwrap_or(false)
 }
 
-/// Ends a connection. `linger`: waits until the client has closed its side too.
-///
-/// # Errors
-/// The connection broke.
-pub(super) async fn close(wire: &Shared, linger: bool) -> io::Result<()> {
+/// Writes what waits, and says that no more will come; false: the client did not take it, or is gone.
+async fn shut(wire: &Shared) -> io::Result<bool> {
     let ending = poll_fn(|cx| {
         let wire = &mut *wire.borrow_mut();
         ready!(wire.poll_flush(cx))?;
         wire.poll_shutdown(cx)
     });
     match tokio::time::timeout(LINGER_TIMEOUT, ending).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => Ok(true),
         // It has gone before us.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::NotConnected => return Ok(()),
-        Ok(Err(error)) => return Err(error),
-        Err(_) => return Ok(()),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Ok(false),
     }
-    if !linger {
+}
+
+/// Ends a connection.
+///
+/// # Errors
+/// The connection broke.
+pub(super) async fn close(wire: &Shared) -> io::Result<()> {
+    shut(wire).await.map(drop)
+}
+
+/// Ends a connection on which something of the client's may still be under way: waits until it has closed its side too.
+///
+/// # Errors
+/// The connection broke.
+pub(super) async fn linger(wire: &Shared) -> io::Result<()> {
+    if !shut(wire).await? {
         return Ok(());
     }
     let mut dropped = 0;

@@ -42,12 +42,12 @@ pub(crate) async fn serve(
             Next::Request(request) => exchange(&conn, &wire, request).await?,
             Next::Refused(error) => told(&conn, &wire, Failure::Malformed(error)).await?,
             Next::Late => told(&conn, &wire, Failure::HeadLate).await?,
-            Next::Ended => After::Close { linger: false },
+            Next::Ended => After::Close,
         };
         match after {
             After::Next => wire.borrow_mut().rest(),
-            After::Close { linger } => return end::close(&wire, linger).await,
-            After::Break => return end::close(&wire, false).await,
+            After::Close => return end::close(&wire).await,
+            After::Linger => return end::linger(&wire).await,
             After::Reset => {
                 wire.borrow_mut().reset();
                 return Ok(());
