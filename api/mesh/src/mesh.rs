@@ -29,7 +29,7 @@ use std::{
 
 use api::{
     note::{Notes, ObjectRef},
-    spec::{Node, Resource, ResourceKind, Spec, VirtualHost},
+    spec::{HostName, Node, Resource, ResourceKind, Spec, VirtualHost},
 };
 
 use authorization::Policies;
@@ -156,8 +156,9 @@ pub fn spec(mesh: &Mesh, node: &Node) -> Spec {
             Some(Resource::Routes(it)) => drop(spec.routes.insert(name, it)),
             Some(Resource::Secret(it)) => drop(spec.secrets.insert(name, it)),
             Some(Resource::VirtualHost(it)) => {
-                let table = name.split('/').next().unwrap_or_default();
-                hosts.entry(table.to_owned()).or_default().push(it);
+                if let Some(name) = HostName::read(&name) {
+                    hosts.entry(name.table.to_owned()).or_default().push(it);
+                }
             }
             None => {}
         }

@@ -2,7 +2,7 @@
 //!
 //! Never here: how a match is compiled (`table`) or chosen (`route`). Part of [`super`].
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,29 @@ impl RouteTable {
         let mut whole = self.clone();
         whole.virtual_hosts.extend(hosts.into_iter().cloned());
         whole
+    }
+}
+
+/// Name of a virtual host that comes by itself: `TABLE/HOST` (Envoy, `VirtualHost` as a resource of VHDS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostName<'n> {
+    /// The table it belongs to.
+    pub table: &'n str,
+    /// Its name there.
+    pub host: &'n str,
+}
+
+impl<'n> HostName<'n> {
+    /// Reads a name; none where a part is missing.
+    pub fn read(name: &'n str) -> Option<Self> {
+        let (table, host) = name.split_once('/')?;
+        (!table.is_empty() && !host.is_empty()).then_some(Self { table, host })
+    }
+}
+
+impl fmt::Display for HostName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.table, self.host)
     }
 }
 
@@ -271,4 +294,18 @@ pub enum AbortWith {
     Http(u16),
     /// A gRPC status.
     Grpc(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_comes_by_itself_names_its_table() {
+        let name = HostName { table: "80", host: "a.default:80" };
+        assert_eq!(HostName::read(&name.to_string()), Some(name));
+        for bad in ["", "/", "80", "80/", "/a"] {
+            assert_eq!(HostName::read(bad), None, "{bad:?}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use api::spec::ResourceKind;
+use api::spec::{HostName, ResourceKind};
 use api_xds::discovery::DeltaDiscoveryRequest;
 
 use super::{
@@ -103,7 +103,12 @@ fn goes_last(kind: ResourceKind) -> bool {
 
 /// The route table whose hosts a name stands for, all of them: Envoy asks so for virtual hosts.
 fn table_of_all(kind: ResourceKind, name: &str) -> Option<&str> {
-    (kind == ResourceKind::VirtualHost && !name.contains('/')).then_some(name)
+    (kind == ResourceKind::VirtualHost && HostName::read(name).is_none()).then_some(name)
+}
+
+/// The route table that a virtual host's name speaks of.
+fn table_of(name: &str) -> Option<&str> {
+    HostName::read(name).map(|name| name.table)
 }
 
 /// A version as a client gives it back; one that is none of ours is different from all of ours.
@@ -145,7 +150,7 @@ impl Watch {
 
     /// Whether a name is asked for, or the client has it.
     fn concerns(&self, name: &str) -> bool {
-        let of_table = || name.split_once('/').is_some_and(|(table, _)| self.tables.contains(table));
+        let of_table = || table_of(name).is_some_and(|table| self.tables.contains(table));
         self.wildcard || self.entries.get(name).is_some() || !self.tables.is_empty() && of_table()
     }
 
@@ -242,8 +247,7 @@ impl Watch {
             } else if let Some(table) = table_of_all(kind, name) {
                 self.tables.remove(table);
                 self.unanswered.remove(table);
-                let of_table = |name: &str| name.split_once('/').is_some_and(|(of, _)| of == table);
-                self.entries.retain(|name, entry| entry.asked() || !of_table(name));
+                self.entries.retain(|name, entry| entry.asked() || table_of(name) != Some(table));
             } else if self.wildcard {
                 if let Some(entry) = self.entries.get_mut(name) {
                     entry.ask(false);
@@ -345,7 +349,7 @@ impl Watch {
             findings.resources.push(encoded);
         }
         for table in mem::take(&mut self.unanswered) {
-            let of_table = |name: &str| name.split_once('/').is_some_and(|(of, _)| *of == *table);
+            let of_table = |name: &str| table_of(name) == Some(&table);
             if !self.entries.iter().any(|(name, entry)| entry.has().is_some() && of_table(name)) {
                 findings.removed.push(table); // it has no hosts
             }

@@ -13,7 +13,8 @@ use std::{
 };
 
 use api::spec::{
-    CertificateRef, ClientTls, Discovery, Network, Resource, ResourceKind, RootsRef, RoutesRef, Spec, UpstreamTls,
+    CertificateRef, ClientTls, Discovery, HostName, Network, Resource, ResourceKind, RootsRef, RoutesRef, Spec,
+    UpstreamTls,
 };
 use hosts::Hosts;
 
@@ -159,9 +160,13 @@ impl Session {
             subscription.awaited.remove(hosts::asked_as(kind, &received.name));
             match received.resource {
                 Ok(resource) if resource.kind() == kind => {
-                    insert(&mut self.spec, &mut self.hosts, &received.name, resource);
-                    subscription.versions.insert(received.name, received.version);
-                    self.changed = true;
+                    match insert(&mut self.spec, &mut self.hosts, &received.name, resource) {
+                        Ok(()) => {
+                            subscription.versions.insert(received.name, received.version);
+                            self.changed = true;
+                        }
+                        Err(reason) => refused.push(format!("{:?}: {reason}", received.name)),
+                    }
                 }
                 Ok(resource) => refused.push(format!("{}: a {:?} came as {kind:?}", received.name, resource.kind())),
                 Err(reason) => refused.push(format!("{}: {reason}", received.name)),
@@ -238,15 +243,22 @@ fn is_wildcard(kind: ResourceKind) -> bool {
     matches!(kind, ResourceKind::Cluster | ResourceKind::Listener)
 }
 
-fn insert(spec: &mut Spec, hosts: &mut Hosts, name: &str, resource: Resource) {
+/// Puts a resource in its place.
+///
+/// # Errors
+/// Its name has none.
+fn insert(spec: &mut Spec, hosts: &mut Hosts, name: &str, resource: Resource) -> Result<(), &'static str> {
     match resource {
         Resource::Cluster(it) => drop(spec.clusters.insert(it.name.clone(), it)),
         Resource::Endpoints(it) => drop(spec.endpoints.insert(it.cluster.clone(), it)),
         Resource::Listener(it) => drop(spec.listeners.insert(it.name.clone(), it)),
         Resource::Routes(it) => hosts.table(spec, it),
         Resource::Secret(it) => drop(spec.secrets.insert(it.name.clone(), it)),
-        Resource::VirtualHost(it) => hosts.host(name, it),
+        Resource::VirtualHost(it) => {
+            hosts.host(HostName::read(name).ok_or("names no table: it must be written TABLE/HOST")?, it);
+        }
     }
+    Ok(())
 }
 
 fn remove(spec: &mut Spec, hosts: &mut Hosts, kind: ResourceKind, name: &str) -> bool {

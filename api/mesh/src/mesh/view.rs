@@ -11,7 +11,7 @@ use std::{
 
 use api::{
     note::ObjectRef,
-    spec::{Node, ProxyKind},
+    spec::{HostName, Node, ProxyKind},
 };
 
 use super::{
@@ -83,11 +83,11 @@ fn port_routes(mesh: &Mesh, scope: &Arc<Scope>, port: u16, keys: &mut KeySet) {
         return;
     }
     for id in hosts.services {
-        let name = format!("{table}/{}", routes::host_name(&id.host, port));
+        let name = HostName { table: &table, host: &routes::host_name(&id.host, port) }.to_string();
         keys.add(Key::new(name, Recipe::ServiceHost(Arc::clone(scope), id, port)));
     }
     for host in hosts.others {
-        let name = format!("{table}/{}", routes::host_name(&host, port));
+        let name = HostName { table: &table, host: &routes::host_name(&host, port) }.to_string();
         keys.add(Key::new(name, Recipe::OtherHost(Arc::clone(scope), host, port)));
     }
     keys.add(Key::new(table, Recipe::PortRest(port)));

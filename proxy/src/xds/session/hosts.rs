@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use api::spec::{ResourceKind, RouteTable, Spec, VirtualHost};
+use api::spec::{HostName, ResourceKind, RouteTable, Spec, VirtualHost};
 
 /// Tables whose hosts stand apart, and those hosts.
 #[derive(Debug, Default)]
@@ -24,8 +24,8 @@ pub(super) struct Hosts {
 
 /// The name under which a resource is asked for.
 pub(super) fn asked_as(kind: ResourceKind, name: &str) -> &str {
-    match (kind, name.split_once('/')) {
-        (ResourceKind::VirtualHost, Some((table, _))) => table,
+    match (kind, HostName::read(name)) {
+        (ResourceKind::VirtualHost, Some(name)) => name.table,
         _ => name,
     }
 }
@@ -56,17 +56,18 @@ impl Hosts {
     }
 
     /// A host has come under this name.
-    pub(super) fn host(&mut self, name: &str, host: Arc<VirtualHost>) {
-        let Some((table, name)) = name.split_once('/') else { return };
-        self.hosts.entry(table.to_owned()).or_default().insert(name.to_owned(), host);
-        self.changed.insert(table.to_owned());
+    pub(super) fn host(&mut self, name: HostName<'_>, host: Arc<VirtualHost>) {
+        self.hosts.entry(name.table.to_owned()).or_default().insert(name.host.to_owned(), host);
+        self.changed.insert(name.table.to_owned());
     }
 
     /// A host has gone, or all hosts of a table; whether there was one.
     pub(super) fn no_host(&mut self, name: &str) -> bool {
-        let (table, gone) = match name.split_once('/') {
+        let (table, gone) = match HostName::read(name) {
             None => (name, self.hosts.remove(name).is_some()),
-            Some((table, host)) => (table, self.hosts.get_mut(table).is_some_and(|hosts| hosts.remove(host).is_some())),
+            Some(HostName { table, host }) => {
+                (table, self.hosts.get_mut(table).is_some_and(|hosts| hosts.remove(host).is_some()))
+            }
         };
         if gone {
             self.changed.insert(table.to_owned());

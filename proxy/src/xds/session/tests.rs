@@ -142,6 +142,22 @@ fn hosts_that_stand_apart_are_asked_for_by_table_and_awaited() {
 }
 
 #[test]
+fn a_host_that_names_no_table_is_refused() {
+    let mut session = with_hosts();
+    session.served(&[]);
+    for name in ["c", "80/", "/c"] {
+        session.on_response(response(
+            ResourceKind::VirtualHost,
+            "3",
+            vec![(name, Ok(host("c"))), ("80/d", Ok(host("d")))],
+        ));
+        let refused = session.served(&[]).remove(0).refused;
+        assert_eq!(refused, Some(format!("{name:?}: names no table: it must be written TABLE/HOST")));
+    }
+    assert_eq!(hosts_of(&session, "80"), "a b d");
+}
+
+#[test]
 fn a_changed_host_is_joined_with_the_others() {
     let mut session = with_hosts();
     assert_eq!(hosts_of(&session, "80"), "a b");
