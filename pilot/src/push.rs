@@ -254,7 +254,7 @@ impl Push {
                 let difference = if before.mesh.clusters_differ(&mesh, &services) {
                     Difference::between(&before.mesh, &mesh)
                 } else {
-                    Difference::of_endpoints(services)
+                    Difference::of_endpoints(&before.mesh, &mesh, services)
                 };
                 before.then(mesh, Arc::clone(&before.catalog), since, difference)
             }

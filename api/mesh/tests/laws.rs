@@ -153,6 +153,14 @@ proptest! {
                 Change::Nothing => {}
                 Change::Endpoints(services) => {
                     let next = mesh.with_endpoints(&catalog, &services);
+                    let difference = Difference::of_endpoints(&mesh, &next, services.clone());
+                    for node in nodes().iter().filter(|node| difference.own_stays(node)) {
+                        let own = mesh::own(&mesh, node);
+                        prop_assert_eq!(&own, &mesh::own(&next, node), "{}", node.id);
+                        for key in own.iter() {
+                            prop_assert_eq!(mesh.version_of(key), next.version_of(key), "{:?}", key);
+                        }
+                    }
                     if !mesh.clusters_differ(&next, &services) {
                         let kind = |mesh: &Mesh, key: &Key| (key.kind() != ResourceKind::Endpoints).then(|| mesh.version_of(key));
                         for node in nodes() {
@@ -192,6 +200,39 @@ fn one_header_touches_one_virtual_host() {
     let view = mesh::view(&after, &on_demand());
     let names: Vec<&str> = view.iter().filter(differs).map(|key| &**key.name()).collect();
     assert_eq!(names, ["80/a.default.svc.cluster.local:80"]);
+}
+
+/// Whether the short lane says that the inbound side of sidecar `a-1` stays, and whether it does, when this object comes.
+fn own_stays_when(before: &[Stored], comes: &Stored) -> (bool, bool) {
+    let mut catalog = catalog(before);
+    let before = mesh::resolve(&catalog).0;
+    let Change::Endpoints(services) = catalog.apply(comes) else { panic!("endpoints only") };
+    let after = before.with_endpoints(&catalog, &services);
+    let sidecar = &nodes()[1];
+    let says = Difference::of_endpoints(&before, &after, services).own_stays(sidecar);
+    (says, mesh::own(&before, sidecar) == mesh::own(&after, sidecar))
+}
+
+#[test]
+fn the_short_lane_knows_what_is_a_proxys_own() {
+    let named = |kind: &str, name: &str| {
+        parts().into_iter().find(|part| part.reference().kind == kind && part.reference().name == name).unwrap()
+    };
+    let service = named("Service", "a");
+    // its own Pod says which port `web` is
+    assert_eq!(own_stays_when(&[service.clone()], &named("Pod", "a-1")), (false, false));
+    assert_eq!(own_stays_when(&[service], &named("Pod", "a-2")), (true, true));
+    // a service without selector leads to an address
+    let service = &objects("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}}");
+    let slice = |ip: &str| {
+        let slice = format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s, labels: {{kubernetes.io/service-name: s}}}}\n\
+             addressType: IPv4\nports: [{{port: 80}}]\nendpoints: [{{addresses: [{ip}]}}]"
+        );
+        objects(&slice).remove(0)
+    };
+    assert_eq!(own_stays_when(service, &slice("198.18.0.1")), (false, false));
+    assert_eq!(own_stays_when(service, &slice("198.18.0.2")), (true, true));
 }
 
 #[test]

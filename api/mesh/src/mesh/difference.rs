@@ -4,15 +4,20 @@
 //! differs, never less: versions of the keys say the rest.
 //! Never here: versions (`build`) or which keys there are (`view`). Used by pilot.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use api::spec::{Node, ProxyKind};
+use api::{
+    note::ObjectRef,
+    spec::{Node, ProxyKind},
+};
 
 use super::{
     Mesh,
+    endpoint::ServiceEndpoint,
     key::{Key, Recipe},
+    view,
 };
-use crate::model::{ServiceId, Shared, VirtualService};
+use crate::model::{Location, Pod, ServiceId, Shared, VirtualService};
 
 /// What differs between two snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,18 +25,34 @@ pub struct Difference(Extent);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Extent {
-    /// Addresses of these services.
-    Endpoints(BTreeSet<ServiceId>),
+    /// Addresses of these services, and what is behind them.
+    Endpoints(Short),
     /// Rules of VirtualServices for these hosts, each a service's in every namespace; which resources there are stays.
     Routing(BTreeSet<Arc<str>>),
     /// Anything.
     Anything,
 }
 
+/// What the short lane leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Short {
+    services: BTreeSet<ServiceId>,
+    /// Addresses, with their namespace, that came to or left those that find their workloads by address: a proxy there
+    /// serves them now, or not any more.
+    addresses: BTreeSet<(Arc<str>, IpAddr)>,
+    /// Pods that came, went, or have other ports: ports by name are theirs.
+    pods: BTreeSet<ObjectRef>,
+}
+
 impl Difference {
-    /// Only the addresses of these services differ ([`Mesh::with_endpoints`]).
-    pub fn of_endpoints(services: BTreeSet<ServiceId>) -> Self {
-        Self(Extent::Endpoints(services))
+    /// Only the addresses of these services and the Pods differ ([`Mesh::with_endpoints`]).
+    pub fn of_endpoints(before: &Mesh, after: &Mesh, services: BTreeSet<ServiceId>) -> Self {
+        let mut addresses = BTreeSet::new();
+        for id in services.iter().filter(|id| after.services.get(id).is_some_and(|it| it.selector.is_empty())) {
+            let (old, new) = (addresses_of(before, id), addresses_of(after, id));
+            addresses.extend(old.symmetric_difference(&new).map(|ip| (Arc::clone(&id.namespace), *ip)));
+        }
+        Self(Extent::Endpoints(Short { services, addresses, pods: pods_with_other_ports(before, after) }))
     }
 
     /// Compares two snapshots.
@@ -48,7 +69,11 @@ impl Difference {
     /// Whether the keys of one proxy, and their versions, are the same in both.
     pub fn own_stays(&self, node: &Node) -> bool {
         match &self.0 {
-            Extent::Endpoints(_) => true,
+            Extent::Endpoints(short) => {
+                let here = |(namespace, ip): &(Arc<str>, IpAddr)| **namespace == *node.namespace && *ip == node.address;
+                !short.addresses.iter().any(here)
+                    && (short.pods.is_empty() || !short.pods.contains(&view::pod_name(node)))
+            }
             Extent::Routing(_) => node.kind == ProxyKind::Sidecar,
             Extent::Anything => false,
         }
@@ -58,8 +83,8 @@ impl Difference {
     pub fn touches(&self, key: &Key) -> bool {
         match &self.0 {
             Extent::Anything => true,
-            Extent::Endpoints(services) => {
-                matches!(&key.recipe, Recipe::Endpoints(key) if services.contains(&key.service))
+            Extent::Endpoints(short) => {
+                matches!(&key.recipe, Recipe::Endpoints(key) if short.services.contains(&key.service))
             }
             Extent::Routing(hosts) => match &key.recipe {
                 Recipe::ServiceListener(_, id, ..)
@@ -83,6 +108,27 @@ impl Difference {
             },
         }
     }
+}
+
+fn addresses_of(mesh: &Mesh, service: &ServiceId) -> BTreeSet<IpAddr> {
+    let ip = |endpoint: &ServiceEndpoint| match &endpoint.location {
+        Location::Ip(ip) => Some(*ip),
+        Location::Name(_) | Location::Unix(_) => None,
+    };
+    mesh.endpoints_of(service).into_iter().flat_map(|known| &known.endpoints).filter_map(ip).collect()
+}
+
+/// Pods whose ports are not the same in both.
+fn pods_with_other_ports(before: &Mesh, after: &Mesh) -> BTreeSet<ObjectRef> {
+    if Arc::ptr_eq(&before.pods, &after.pods) {
+        return BTreeSet::new();
+    }
+    let differs = |mesh: &Mesh, (name, pod): &(&ObjectRef, &Arc<Pod>)| {
+        mesh.pods.get(*name).is_none_or(|other| !Arc::ptr_eq(other, pod) && other.ports != pod.ports)
+    };
+    let gone = before.pods.iter().filter(|one| differs(after, one));
+    let new = after.pods.iter().filter(|one| differs(before, one));
+    gone.chain(new).map(|(name, _)| name.clone()).collect()
 }
 
 fn versions<'m, T: 'm>(all: impl Iterator<Item = &'m Shared<T>>) -> Vec<u64> {

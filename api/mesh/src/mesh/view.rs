@@ -185,9 +185,14 @@ pub fn own(mesh: &Mesh, node: &Node) -> KeySet {
     own
 }
 
+/// Name of the Pod that a proxy is in.
+pub(crate) fn pod_name(node: &Node) -> ObjectRef {
+    ObjectRef::new("Pod", node.namespace.clone(), node.name.clone())
+}
+
 /// The Pod that a proxy is in, where it is known.
 fn pod_of<'m>(mesh: &'m Mesh, node: &Node) -> Option<&'m Arc<Pod>> {
-    mesh.pods.get(&ObjectRef::new("Pod", node.namespace.clone(), node.name.clone()))
+    mesh.pods.get(&pod_name(node))
 }
 
 /// The workload's port behind a service's port.
