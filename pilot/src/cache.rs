@@ -18,9 +18,10 @@ use std::{
 use api_mesh::mesh::{Key, Mesh, build};
 use api_xds::{Dialect, discovery::frame};
 
-use crate::session::{Encoded, VERSION_BITS};
-
-const SHARDS: usize = 16;
+use crate::{
+    limits::CACHE_SHARDS,
+    session::{Encoded, VERSION_BITS},
+};
 
 type Made = Arc<OnceLock<Option<Arc<Encoded>>>>;
 
@@ -37,14 +38,19 @@ impl Slot {
         self.made.get().and_then(Option::as_ref).map_or(0, |encoded| encoded.frame.delta.len())
     }
 
-    /// Whether somebody is sent it, or waits for it.
-    fn held(&self) -> bool {
+    /// Whether somebody is sent it, or waits for it; slots that share its bytes are nobody.
+    fn held(&self, shares: &Shares) -> bool {
         match self.made.get() {
-            Some(made) => made.as_ref().is_some_and(|encoded| Arc::strong_count(encoded) > 1),
+            Some(made) => made.as_ref().is_some_and(|encoded| {
+                Arc::strong_count(encoded) > shares.get(&Arc::as_ptr(encoded)).copied().unwrap_or_default()
+            }),
             None => Arc::strong_count(&self.made) > 1,
         }
     }
 }
+
+/// How many slots hold the same bytes.
+type Shares = HashMap<*const Encoded, usize>;
 
 type Shard = HashMap<(Key, Dialect), Slot>;
 
@@ -62,7 +68,7 @@ pub(crate) struct Cache {
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..CACHE_SHARDS).map(|_| Mutex::default()).collect(),
             contents: Mutex::default(),
             spread: RandomState::new(),
             bytes: AtomicUsize::new(0),
@@ -72,7 +78,7 @@ impl Default for Cache {
 
 impl Cache {
     fn shard(&self, name: &(Key, Dialect)) -> MutexGuard<'_, Shard> {
-        let index = usize::try_from(self.spread.hash_one(name) % SHARDS as u64).unwrap_or(0);
+        let index = usize::try_from(self.spread.hash_one(name) % CACHE_SHARDS as u64).unwrap_or(0);
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -126,14 +132,22 @@ impl Cache {
         Some(made)
     }
 
-    /// Drops what nobody holds any more.
+    /// Drops what nobody holds any more. What is filled meanwhile may be kept until the next sweep, or be made once more.
     pub(crate) fn sweep(&self) {
+        let mut shares = Shares::new();
+        for shard in &self.shards {
+            for slot in shard.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+                slot.before = None;
+                if let Some(encoded) = slot.made.get().and_then(Option::as_ref) {
+                    *shares.entry(Arc::as_ptr(encoded)).or_default() += 1;
+                }
+            }
+        }
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let mut freed = 0;
             shard.retain(|_, slot| {
-                slot.before = None;
-                let keep = slot.held();
+                let keep = slot.held(&shares);
                 freed += if keep { 0 } else { slot.bytes() };
                 keep
             });
@@ -149,5 +163,50 @@ impl Cache {
     pub(crate) fn size(&self) -> (usize, usize) {
         let slots = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum();
         (slots, self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::spec::ResourceKind;
+    use api_mesh::{
+        mesh::{self, Mesh},
+        model::{Catalog, Settings},
+        object::{Strictness, from_json},
+    };
+    use api_xds::{discovery, node};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A mesh with one service.
+    fn one_service() -> Mesh {
+        let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "a", "namespace": "default" },
+            "spec": { "clusterIP": "198.19.0.9", "ports": [{ "name": "http", "port": 80 }] } });
+        let mut catalog = Catalog::new(Settings::default());
+        catalog.apply(&from_json(service, Strictness::Refuse).unwrap().0);
+        mesh::resolve(&catalog).0
+    }
+
+    /// The listener of port 80 as sidecars of a namespace are sent it.
+    fn listener(cache: &Cache, mesh: &Mesh, namespace: &str) -> Arc<Encoded> {
+        let id = format!("sidecar~198.18.0.7~web-1.{namespace}~{namespace}.svc.cluster.local");
+        let node = node::read(&discovery::Node { id, ..discovery::Node::default() }).unwrap();
+        let keys = mesh::outbound(mesh, &mesh::scope(mesh, &node));
+        let key = keys.get(ResourceKind::Listener, "0.0.0.0_80").unwrap();
+        cache.get(mesh, key, mesh.version_of(key), Dialect::Envoy).unwrap()
+    }
+
+    #[test]
+    fn slots_that_share_bytes_do_not_hold_each_other() {
+        let (cache, mesh) = (Cache::default(), one_service());
+        let (one, other) = (listener(&cache, &mesh, "one"), listener(&cache, &mesh, "other"));
+        assert!(Arc::ptr_eq(&one, &other), "they share their bytes");
+        drop(one);
+        cache.sweep();
+        assert_eq!(cache.size().0, 2, "one of them is held");
+        drop(other);
+        cache.sweep();
+        assert_eq!(cache.size(), (0, 0));
     }
 }

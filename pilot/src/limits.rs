@@ -25,6 +25,8 @@ pub(crate) const PLACE_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(15);
 /// Age at which a stream is asked to come again (give or take a tenth), so that new replicas get their share.
 pub(crate) const STREAM_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Parts of the cache, each with its own lock; more of them wait less for each other.
+pub(crate) const CACHE_SHARDS: usize = 16;
 /// How often the cache is swept of what no client holds; what is dropped is made again when asked for.
 pub(crate) const CACHE_SWEEP: Duration = Duration::from_secs(60);
 /// How long new routes wait for the endpoints of new clusters to be asked for; over: they are sent all the same.
