@@ -19,6 +19,7 @@ use crate::{
     cache::Cache,
     push::Published,
     registry::{Client, Registry},
+    rights::Right,
     serve::type_label,
     session::{Protocol, Watched},
     world::{KINDS, World},
@@ -163,6 +164,11 @@ fn adsz(shown: &Shown) -> Value {
                 })
                 .collect();
             value["watches"] = Value::Object(watched);
+            value["certificates"] = json!(match one.right {
+                Right::None => "none: no gateway that proved who it is",
+                Right::Granted => "granted",
+                Right::Withheld => "withheld: its ServiceAccount may not list the Secrets of its namespace",
+            });
             value
         })
         .collect();

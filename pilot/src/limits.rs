@@ -25,8 +25,21 @@ pub(crate) const PLACE_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(15);
 /// Age at which a stream is asked to come again (give or take a tenth), so that new replicas get their share.
 pub(crate) const STREAM_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Groups of proxies that are told different things (by namespace, labels that rules ask for, and dialect), those without
+/// clients not counted; over: a stream that would be a new one is answered `resource_exhausted`.
+pub(crate) const AUDIENCES_MAX: usize = 8_192;
+/// The same, where the client did not prove who it is: it may name any namespace.
+pub(crate) const AUDIENCES_UNPROVEN_MAX: usize = 512;
+/// Snapshots after which what a group saw is forgotten where none of it asks; over: it is worked out from nothing.
+pub(crate) const PAST_SNAPSHOTS_MAX: usize = 16;
 /// Parts of the cache, each with its own lock; more of them wait less for each other.
 pub(crate) const CACHE_SHARDS: usize = 16;
+/// How long an answer about a gateway's right to read Secrets holds; then it is asked for again (Istio's: one minute).
+pub(crate) const RIGHTS_HOLD: Duration = Duration::from_secs(60);
+/// Answers about rights that are kept; over: those that are too old go, then what is asked is not kept.
+pub(crate) const RIGHTS_MAX: usize = 10_000;
+/// How long the API server may take to answer about a right; over: nothing is granted that was not before.
+pub(crate) const RIGHT_LIMIT: Duration = Duration::from_secs(5);
 /// How often the cache is swept of what no client holds; what is dropped is made again when asked for.
 pub(crate) const CACHE_SWEEP: Duration = Duration::from_secs(60);
 /// How long new routes wait for the endpoints of new clusters to be asked for; over: they are sent all the same.
@@ -44,4 +57,5 @@ pub(crate) const REVIEWS_AT_ONCE: usize = 2;
 /// Changes of objects' status a second; over: they wait, and only the newest of an object is written.
 pub(crate) const STATUS_WRITES_PER_SECOND: u32 = 10;
 
+const _: () = assert!(AUDIENCES_UNPROVEN_MAX < AUDIENCES_MAX);
 const _: () = assert!(QUIET.as_millis() <= QUIET_MAX.as_millis());

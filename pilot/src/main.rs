@@ -10,6 +10,7 @@ mod debug;
 mod limits;
 mod push;
 mod registry;
+mod rights;
 mod serve;
 mod session;
 mod status;
@@ -52,6 +53,7 @@ use crate::{
     limits::{STREAM_GRACE, WAITING_CONNECTIONS},
     push::Push,
     registry::Registry,
+    rights::{Reviews, Rights},
     serve::{Control, Door},
     webhook::Judge,
 };
@@ -136,9 +138,6 @@ async fn run(options: Options, log: log::Log) -> anyhow::Result<()> {
     });
 
     parts.keep_identity(&options);
-    let control = Arc::new(Control::new(worlds.clone(), Arc::clone(&cache), registry, parts.clock, parts.stop.clone()));
-    parts.serve_xds(&options, &control)?;
-
     let (source, client) = match &options.folder {
         Some(path) => (Source::folder(path)?, None),
         None => {
@@ -146,6 +145,11 @@ async fn run(options: Options, log: log::Log) -> anyhow::Result<()> {
             (Source::cluster(&client, selections(&options)), Some(client))
         }
     };
+    let rights = client.as_ref().map_or(Rights::ByIdentity, |client| Rights::ByReview(Reviews::new(client.clone())));
+    let control = Control::new(worlds.clone(), Arc::clone(&cache), registry, rights, parts.clock, parts.stop.clone());
+    let control = Arc::new(control);
+    parts.serve_xds(&options, &control)?;
+
     let stop = parts.stop.clone();
     parts.spawn("push", async move {
         push.run(source, stop).await;

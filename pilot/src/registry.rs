@@ -20,6 +20,7 @@ use api::{
 
 use crate::{
     limits::STREAMS_MAX,
+    rights::Right,
     session::{Protocol, Watched},
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct Client {
     pub(crate) protocol: Protocol,
     /// When it came.
     pub(crate) since: SystemTime,
+    /// Whether it may be sent certificates.
+    pub(crate) right: Right,
     /// How each type stands.
     pub(crate) watched: BTreeMap<ResourceKind, Watched>,
 }
@@ -93,6 +96,13 @@ impl Ticket {
     /// The client has said who it is.
     pub(crate) fn introduce(&self, client: Client) {
         self.of.clients().insert(self.stream, client);
+    }
+
+    /// Whether it may be sent certificates now.
+    pub(crate) fn permit(&self, right: Right) {
+        if let Some(client) = self.of.clients().get_mut(&self.stream) {
+            client.right = right;
+        }
     }
 
     /// How its types stand now.

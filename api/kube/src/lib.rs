@@ -3,6 +3,7 @@
 //! Everything here is a shell around calls of the API server or reads of files.
 //! Never here: decisions about the mesh (those are in `api-mesh`). Used by pilot, citadel, injector and `meshctl`.
 
+pub mod access;
 pub mod bundle;
 pub mod client;
 pub mod lease;

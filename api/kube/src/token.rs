@@ -1,6 +1,6 @@
 //! Who holds a ServiceAccount token: the API server is asked by TokenReview.
 //!
-//! Never here: what the caller may do. Called by citadel and pilot for bearer tokens.
+//! Never here: what the caller may do. Called by citadel for bearer tokens.
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::{Api, Client, api::PostParams};

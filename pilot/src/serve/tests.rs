@@ -17,13 +17,13 @@ use api_mesh::{
 };
 use api_xds::discovery::{AggregatedClient, AggregatedServer};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, body::Body};
 use tower::Service;
 
 use super::*;
-use crate::push::Push;
+use crate::{push::Push, registry::Ticket, rights::Right};
 
 /// The server as a client's channel.
 #[derive(Clone)]
@@ -55,11 +55,15 @@ struct Pilot {
 
 impl Pilot {
     fn new(objects: Vec<Value>) -> Self {
+        Self::with(objects, Rights::ByIdentity)
+    }
+
+    fn with(objects: Vec<Value>, rights: Rights) -> Self {
         let now = Instant::now();
         let cache = Arc::new(Cache::default());
         let push = Push::new(Catalog::new(Settings::default()), Arc::clone(&cache), now);
         let registry = Arc::new(Registry::default());
-        let control = Control::new(push.worlds(), cache, registry, Clock::system(), CancellationToken::new());
+        let control = Control::new(push.worlds(), cache, registry, rights, Clock::system(), CancellationToken::new());
         let mut pilot = Self { push, control: Arc::new(control), now };
         let mut events: Vec<Event> = objects.into_iter().map(apply).collect();
         events.push(Event::Synced);
@@ -71,6 +75,13 @@ impl Pilot {
     fn store(&mut self, object: Value) {
         self.now += Duration::from_secs(2);
         self.push.take_in(&mut vec![apply(object)], self.now);
+        self.push.publish_due(self.now + Duration::from_secs(2));
+    }
+
+    fn delete(&mut self, kind: &str, name: &str) {
+        self.now += Duration::from_secs(2);
+        let gone = api::note::ObjectRef::new(kind, "default", name);
+        self.push.take_in(&mut vec![Event::Delete(gone)], self.now);
         self.push.publish_due(self.now + Duration::from_secs(2));
     }
 
@@ -164,6 +175,14 @@ impl Client<DiscoveryRequest, DiscoveryResponse> {
         assert!(response.decoded().all(|any| any.unwrap().type_url == response.type_url));
         (api_xds::kind(&response.type_url).unwrap(), response.resources.len(), response.nonce)
     }
+
+    /// Of the next response, whether it is of clusters and names this one.
+    async fn hears_of_cluster(&mut self, name: &str) -> bool {
+        let response = self.responses.message().await.unwrap().expect("the stream goes on");
+        assert_eq!(api_xds::kind(&response.type_url), Some(ResourceKind::Cluster));
+        self.ask(ResourceKind::Cluster, &[], &response.nonce).await;
+        response.decoded().any(|any| any.unwrap().value.windows(name.len()).any(|at| at == name.as_bytes()))
+    }
 }
 
 fn service(name: &str) -> Value {
@@ -225,10 +244,7 @@ async fn a_new_service_comes_and_goes_by_itself() {
     client.hears().await;
     pilot.store(service("c"));
     assert_eq!(client.hears().await, "cds outbound|80||c.default.svc.cluster.local");
-    pilot.now += Duration::from_secs(2);
-    let gone = api::note::ObjectRef::new("Service", "default", "c");
-    pilot.push.take_in(&mut vec![Event::Delete(gone)], pilot.now);
-    pilot.push.publish_due(pilot.now + Duration::from_secs(2));
+    pilot.delete("Service", "c");
     assert_eq!(client.hears().await, "cds -outbound|80||c.default.svc.cluster.local");
 }
 
@@ -250,12 +266,50 @@ async fn the_state_of_the_world_is_served_too() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_is_going_stays_until_routes_have_left_it_whatever_else_comes() {
+    let mut pilot = Pilot::new(mesh());
+    let mut client = pilot.whole(SIDECAR).await;
+    client.ask(ResourceKind::Cluster, &[], "").await;
+    assert!(client.hears_of_cluster(B).await);
+    client.ask(ResourceKind::Endpoints, &[A, B], "").await;
+    let (_, _, nonce) = client.hears().await;
+    client.ask(ResourceKind::Endpoints, &[A, B], &nonce).await;
+    // B goes; C comes, and routes wait for its endpoints, which the client does not ask for yet
+    pilot.delete("Service", "b");
+    pilot.store(service("c"));
+    assert!(client.hears_of_cluster(B).await, "routes still lead there");
+    pilot.store(service("d"));
+    assert!(client.hears_of_cluster(B).await, "routes still lead there, one snapshot later too");
+    assert!(!client.hears_of_cluster(B).await, "now they have left it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_for_its_place_ends_when_pilot_does() {
+    let pilot = Pilot::new(mesh());
+    let mut taken = Vec::new();
+    for _ in 0..PLACES {
+        taken.push(pilot.control.places.take().await);
+    }
+    let mut client = pilot.delta(SIDECAR).await;
+    client.ask(ResourceKind::Cluster, &[]).await;
+    tokio::select! {
+        biased;
+        _ = client.responses.message() => panic!("it waits"),
+        () = tokio::task::yield_now() => {}
+    }
+    pilot.control.stop.cancel();
+    let ended = client.responses.message().await.unwrap_err();
+    assert_eq!(ended.code(), tonic::Code::Unavailable);
+}
+
+#[tokio::test]
 async fn a_client_waits_for_the_first_snapshot() {
     let now = Instant::now();
     let cache = Arc::new(Cache::default());
     let mut push = Push::new(Catalog::new(Settings::default()), Arc::clone(&cache), now);
     let registry = Arc::new(Registry::default());
-    let control = Control::new(push.worlds(), cache, registry, Clock::system(), CancellationToken::new());
+    let (stop, rights) = (CancellationToken::new(), Rights::ByIdentity);
+    let control = Control::new(push.worlds(), cache, registry, rights, Clock::system(), stop);
     push.take_in(&mut mesh().into_iter().map(apply).collect(), now);
     push.publish_due(now + Duration::from_secs(60));
     assert!(push.worlds().borrow().is_none());
@@ -342,12 +396,17 @@ fn gateway_with_certificate() -> Vec<Value> {
     ]
 }
 
-async fn secret_for(identity: Option<&str>, door: Door, id: &str) -> String {
-    let pilot = Pilot::new(gateway_with_certificate());
+/// A client that asks for the certificate of the gateway.
+async fn asks_for_secret(
+    pilot: &Pilot,
+    identity: Option<&str>,
+    door: Door,
+    id: &str,
+) -> Client<DeltaDiscoveryRequest, DeltaDiscoveryResponse> {
     let (requests, receiver) = mpsc::channel(8);
     let mut client = AggregatedClient::new(pilot.channel(identity, door));
     let responses = client.delta(ReceiverStream::new(receiver)).await.unwrap();
-    let mut client = Client { id: id.to_owned(), requests, responses, greeted: true };
+    let client = Client { id: id.to_owned(), requests, responses, greeted: true };
     let text = |text: &str| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text.to_owned())) };
     let labels = prost_types::Struct { fields: [("istio".to_owned(), text("ingressgateway"))].into() };
     let labels = prost_types::Value { kind: Some(prost_types::value::Kind::StructValue(labels)) };
@@ -360,7 +419,32 @@ async fn secret_for(identity: Option<&str>, door: Door, id: &str) -> String {
         ..Default::default()
     };
     client.requests.send(request).await.unwrap();
-    client.hears().await
+    client
+}
+
+async fn secret_for(identity: Option<&str>, door: Door, id: &str) -> String {
+    let pilot = Pilot::new(gateway_with_certificate());
+    asks_for_secret(&pilot, identity, door, id).await.hears().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_come_and_go_with_the_right_to_read_them() {
+    let server = crate::rights::tests::Server::default();
+    server.says(Some(false));
+    let pilot = Pilot::with(gateway_with_certificate(), server.rights());
+    let gateway = "router~198.18.0.9~gw-1.istio-system~istio-system.svc.cluster.local";
+    let proven = Some("spiffe://cluster.local/ns/istio-system/sa/gw");
+    let mut client = asks_for_secret(&pilot, proven, Door::Proven, gateway).await;
+    let right = |pilot: &Pilot| pilot.control.registry.all()[0].right;
+    assert_eq!(client.hears().await, "sds -kubernetes://shop");
+    assert_eq!(right(&pilot), Right::Withheld);
+    server.says(Some(true));
+    assert_eq!(client.hears().await, "sds kubernetes://shop", "asked again by itself");
+    assert_eq!(right(&pilot), Right::Granted);
+    server.says(None);
+    tokio::time::sleep(3 * crate::limits::RIGHTS_HOLD).await;
+    server.says(Some(false));
+    assert_eq!(client.hears().await, "sds -kubernetes://shop");
 }
 
 #[tokio::test]
