@@ -81,7 +81,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, name: Arc<str>, mut stream: TcpStr
         Some(found) if newest.version != tables.version => (Arc::clone(&newest), Arc::clone(found)),
         _ => (Arc::clone(&tables), Arc::clone(listener)),
     };
-    let Some(chain) = find_chain(&listener, original, remote, &sniffed.spoken) else {
+    // Where a PROXY header tells who the client is, it is from there that the connection comes (as in Envoy).
+    let source = ends.map_or(remote, |ends| original::unmapped(ends.from));
+    let Some(chain) = find_chain(&listener, original, source, &sniffed.spoken) else {
         return tracing::debug!(%remote, %original, listener = %listener.spec.name, "no chain takes the connection");
     };
     let Some(extra) = tables.extra(chain) else {
@@ -99,10 +101,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, name: Arc<str>, mut stream: TcpStr
             }
         },
     };
-    let downstream = Downstream {
-        remote: ends.map_or(remote, |ends| original::unmapped(ends.from)),
-        ..downstream(&worker, &io, remote, original, hello)
-    };
+    let downstream = Downstream { remote: source, ..downstream(&worker, &io, remote, original, hello) };
     match &view.chain.spec().network {
         Network::Tcp(_) => tcp::serve(worker, io, downstream, original, view).await,
         Network::Http(_) => {

@@ -298,6 +298,36 @@ fn the_clients_address_passes_from_header_to_header() {
 }
 
 #[test]
+fn the_chain_is_chosen_by_the_client_that_the_header_tells_of() {
+    local(async {
+        let says = |text: &'static str| {
+            upstream(move |mut socket| async move { socket.write_all(text.as_bytes()).await.unwrap() })
+        };
+        let (near, far) = (says("near").await, says("far").await);
+        let to = |name: &str| TcpServer {
+            clusters: vec![WeightedCluster { cluster: name.into(), weight: 1, headers: HeaderChanges::default() }],
+            ..server()
+        };
+        let from = |range: &str, name: &str| FilterChain {
+            name: name.into(),
+            matches: ChainMatch { source_ranges: vec![range.parse().unwrap()], ..ChainMatch::default() },
+            ..chain(Network::Tcp(Box::new(to(name))))
+        };
+        let detect = Detect { proxy_header: true, ..Detect::default() };
+        let chains = vec![from("127.0.0.0/8", "near"), from("192.0.2.0/24", "far")];
+        let listener = Listener { detect, chains, ..listener(chain(Network::Tcp(Box::new(server())))) };
+        let (_proxy, address) = proxy(&spec(listener, vec![cluster("near", &[near]), cluster("far", &[far])])).await;
+        for (header, heard) in
+            [("PROXY TCP4 192.0.2.7 198.51.100.2 4000 443\r\n", "far"), ("PROXY UNKNOWN\r\n", "near")]
+        {
+            let mut client = Client::to(address).await;
+            client.send(header).await;
+            assert_eq!(client.rest().await, heard);
+        }
+    });
+}
+
+#[test]
 fn a_connection_without_the_header_that_must_come_is_closed() {
     local(async {
         assert_eq!(announced(None, b"hello").await, None);
