@@ -29,6 +29,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use api::{
@@ -87,6 +88,11 @@ impl Conn {
             host: LastHost::default(),
             view: RefCell::new(view),
         }
+    }
+
+    /// How long nothing may pass on the connection; zero: for ever.
+    fn idle_timeout(&self) -> Duration {
+        self.view().chain.http().map_or(Duration::ZERO, |server| server.idle_timeout)
     }
 
     /// The newest table, and this connection's chain in it.

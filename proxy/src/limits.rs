@@ -147,8 +147,6 @@ pub(crate) const LISTEN_BACKLOG: i32 = 4096;
 /// Bytes that one way of a TCP connection reads at a time, growing as reads fill them. The buffer is the worker's; a
 /// connection keeps only what the other side did not take.
 pub(crate) const TCP_READ_BYTES: [usize; 3] = [1024, 16 * 1024, 256 * 1024];
-/// Buffer of each direction of an upgraded connection.
-pub(crate) const TCP_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes that a way copies before its next large read goes by a pipe: short connections are spared the trouble.
 pub(crate) const TCP_PIPE_AFTER_BYTES: usize = 512 * 1024;
 /// Asked-for size of a pipe between two sockets; less where the system allows less.

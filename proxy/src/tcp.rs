@@ -28,7 +28,7 @@ use crate::{
     upstream::{connect::connect, lease::Busy, tls::Carries},
     worker::Worker,
 };
-use relay::{Broken, Passed, relay};
+use relay::{Passed, relay};
 
 /// Endpoints tried before the connection is given up.
 const TRIES: usize = 3;
@@ -98,17 +98,7 @@ async fn forward(
     let passed = Passed::new();
     let (mut client, mut upstream) = (io, upstream);
     let result = tokio::select! {
-        ended = relay(&mut client, &mut upstream, &worker.room, &passed) => match ended {
-            Ok(()) => Ok(()),
-            Err(Broken::Client) => {
-                upstream.reset_at_close();
-                Err(Flags::NONE)
-            }
-            Err(Broken::Upstream) => {
-                client.reset_at_close();
-                Err(Flags::NONE)
-            }
-        },
+        ended = relay(&mut client, &mut upstream, &worker.room, &passed) => ended.map_err(|_| Flags::NONE),
         flags = watch(&passed, record, server.idle_timeout, server.max_duration) => Err(flags),
     };
     record.passed(&passed);

@@ -21,6 +21,7 @@ mod ride;
 mod ride_peers;
 mod slow;
 mod spec;
+mod tunnel;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 

@@ -3,17 +3,19 @@
 //! A way holds no buffer of its own while it is silent: it reads into the worker's, writes at once, and keeps only what the
 //! other side did not take. How much is read at a time grows with what is said. Between plain sockets the bytes of a busy
 //! way stay in the kernel (`pipe`). One side's end is passed on, and the other may go on (half-close).
-//! Never here: timeouts, counters' meaning. Called by `tcp`.
+//! Never here: counters' meaning. Called by `tcp`, and by `http::upgrade`.
 
 use std::{
     cell::{Cell, RefCell},
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::Instant,
 };
 
@@ -82,13 +84,37 @@ enum Fault {
     Writer,
 }
 
-/// Passes bytes until both sides have ended.
+/// One side of a connection that is passed on.
+pub(crate) trait Side: AsyncRead + AsyncWrite + Unpin {
+    /// Its socket, where its bytes are those of a TCP connection just as they are.
+    fn socket(&self) -> Option<&TcpStream>;
+    /// Makes its end a reset: what the peer has got is not all there was.
+    fn reset_at_close(&self);
+}
+
+impl Side for Io {
+    fn socket(&self) -> Option<&TcpStream> {
+        Self::socket(self)
+    }
+
+    fn reset_at_close(&self) {
+        Self::reset_at_close(self);
+    }
+}
+
+/// Passes bytes until both sides have ended, or one breaks: then the other's end is made a reset, since it must not take
+/// this for an end.
 ///
 /// # Errors
-/// The side that broke: what it had said is lost, and the other must not take this for an end.
-pub(crate) async fn relay(client: &mut Io, upstream: &mut Io, room: &Room, passed: &Passed) -> Result<(), Broken> {
+/// The side that broke: what it had said is lost.
+pub(crate) async fn relay(
+    client: &mut impl Side,
+    upstream: &mut impl Side,
+    room: &Room,
+    passed: &Passed,
+) -> Result<(), Broken> {
     let (mut up, mut down) = (Way::default(), Way::default());
-    std::future::poll_fn(|cx| {
+    let ended = std::future::poll_fn(|cx| {
         let up = up.poll(cx, client, upstream, room, |count| passed.take(&passed.received, count));
         if let Poll::Ready(Err(fault)) = up {
             return Poll::Ready(Err(match fault {
@@ -105,10 +131,28 @@ pub(crate) async fn relay(client: &mut Io, upstream: &mut Io, room: &Room, passe
         }
         if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
-    .await
+    .await;
+    match ended {
+        Ok(()) => {}
+        Err(Broken::Client) => upstream.reset_at_close(),
+        Err(Broken::Upstream) => client.reset_at_close(),
+    }
+    ended
 }
 
 impl Passed {
+    /// Waits until nothing has passed for so long; zero: for ever.
+    pub(crate) async fn silence(&self, idle: Duration) {
+        let silent = || if idle.is_zero() { None } else { self.active.get().checked_add(idle) };
+        loop {
+            match silent() {
+                None => std::future::pending().await,
+                Some(until) if until <= Instant::now() => return,
+                Some(until) => tokio::time::sleep_until(until).await,
+            }
+        }
+    }
+
     fn take(&self, way: &Cell<u64>, count: usize) {
         way.set(way.get() + count as u64);
         self.active.set(Instant::now());
@@ -120,8 +164,8 @@ impl Way {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Io,
-        to: &mut Io,
+        from: &mut impl Side,
+        to: &mut impl Side,
         room: &Room,
         count: impl Fn(usize),
     ) -> Poll<Result<(), Fault>> {
@@ -157,7 +201,7 @@ impl Way {
     }
 
     /// Writes what waits, and lets go of its buffer.
-    fn write_waiting(&mut self, cx: &mut Context<'_>, to: &mut Io) -> Poll<io::Result<()>> {
+    fn write_waiting(&mut self, cx: &mut Context<'_>, to: &mut impl Side) -> Poll<io::Result<()>> {
         while let Some(rest) = self.waiting.get(self.written..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut *to).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -174,8 +218,8 @@ impl Way {
     fn copy(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Io,
-        to: &mut Io,
+        from: &mut impl Side,
+        to: &mut impl Side,
         room: &Room,
         count: &impl Fn(usize),
     ) -> Result<Poll<()>, Fault> {
@@ -219,7 +263,7 @@ impl Way {
     }
 
     /// Whether the bytes of this way may stay in the kernel.
-    fn splices(&mut self, from: &Io, to: &Io, room: &Room) -> bool {
+    fn splices(&mut self, from: &impl Side, to: &impl Side, room: &Room) -> bool {
         if from.socket().is_none() || to.socket().is_none() {
             return false;
         }
@@ -230,7 +274,13 @@ impl Way {
     }
 
     /// Moves bytes by way of the pipe until the reader is silent or ends.
-    fn splice(&mut self, cx: &mut Context<'_>, from: &Io, to: &Io, count: &impl Fn(usize)) -> Poll<Result<(), Fault>> {
+    fn splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &impl Side,
+        to: &impl Side,
+        count: &impl Fn(usize),
+    ) -> Poll<Result<(), Fault>> {
         let (Some(pipe), Some(from), Some(to)) = (&mut self.pipe, from.socket(), to.socket()) else {
             return Poll::Ready(Ok(()));
         };

@@ -20,7 +20,7 @@ fn log(name: &str) -> AccessLog {
 }
 
 /// The lines of the log, once there are any.
-async fn lines(proxy: &Proxy, log: &AccessLog) -> String {
+pub(super) async fn lines(proxy: &Proxy, log: &AccessLog) -> String {
     proxy.worker.finish().await;
     proxy.worker.lines.flush(&proxy.worker);
     let text = loop {

@@ -19,6 +19,7 @@ use crate::{
     http::{
         h1::{spelling::Spelling, tunnel::Tunnel},
         incoming::Incoming,
+        upgrade::Moved,
     },
     metrics::Flags,
     upstream::lease::Lease,
@@ -71,12 +72,13 @@ impl Reply {
         }
     }
 
-    /// What went through the tunnel is over: bytes from the client, and to it.
-    pub(crate) fn finish_tunnel(mut self, (received, sent): (u64, u64)) {
+    /// The tunnel has ended.
+    pub(crate) fn finish_tunnel(mut self, moved: Moved) {
         drop(self.lease.take());
         if let Some(mut record) = self.record.take() {
-            record.received.add(received);
-            record.sent += sent;
+            record.received.add(moved.received);
+            record.sent += moved.sent;
+            record.flag(moved.flags);
             record.finish();
         }
     }

@@ -101,9 +101,9 @@ pub(super) async fn answer(conn: &Conn, wire: &Shared, response: Response<Reply>
     {
         put_head(conn, wire, &head, &body, Form { framed: Framed::Nothing, unsent: None, persists: Persists::Changes });
         flush(wire).await?;
-        let moved = upgrade::join(Tunnel::new(wire), upstream).await;
+        let moved = upgrade::join(Tunnel::new(wire), upstream, &conn.worker.room, conn.idle_timeout()).await;
         body.finish_tunnel(moved);
-        return Ok(After::Close);
+        return Ok(if moved.broken.is_some() { After::Reset } else { After::Close });
     }
     let bodiless = asked.head_only || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let (framed, unsent) = framing(&head, &body, asked, bodiless);

@@ -18,26 +18,22 @@ use super::wire::Shared;
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     wire: Shared,
-    /// Bytes that have come out of it.
-    came: u64,
 }
 
 impl Tunnel {
     pub(super) fn new(wire: &Shared) -> Self {
-        Self { wire: wire.clone(), came: 0 }
+        Self { wire: wire.clone() }
     }
 
-    /// Bytes that have come out of it.
-    pub(crate) fn came(&self) -> u64 {
-        self.came
+    /// Makes its end a reset.
+    pub(crate) fn reset(&self) {
+        self.wire.borrow_mut().reset();
     }
 }
 
 impl AsyncRead for Tunnel {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let wire = &mut *this.wire.borrow_mut();
-        let before = buf.filled().len();
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let wire = &mut *self.wire.borrow_mut();
         if !wire.input.is_empty() {
             let count = wire.input.len().min(buf.remaining());
             buf.put_slice(&wire.input[..count]);
@@ -45,7 +41,6 @@ impl AsyncRead for Tunnel {
         } else if !wire.ended {
             ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
         }
-        this.came += (buf.filled().len() - before) as u64;
         Poll::Ready(Ok(()))
     }
 }
