@@ -3,6 +3,11 @@
 //! A file that cannot be read keeps its last good objects; the problem is told with file and line.
 //! Never here: kinds that the mesh does not read (they are passed over). Run by [`super::Source`]; `meshctl` reads once.
 
+mod sheet;
+
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -10,14 +15,13 @@ use std::{
     time::Duration,
 };
 
-use api::note::{Note, ObjectRef, Severity};
-use api_mesh::object::{Kind, ObjectError, Stored, Strictness, from_json};
+use api::note::{ObjectRef, Severity};
+use api_mesh::object::Stored;
 use notify::{RecursiveMode, Watcher as _};
-use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Event, Place, Problem, path_and_text};
-use crate::yaml;
+use super::{Event, Place, Problem};
+use sheet::{Sheet, problem};
 
 /// How long changes are gathered before the folder is read again.
 const GATHER: Duration = Duration::from_millis(30);
@@ -50,15 +54,6 @@ pub type Placed = (Place, Stored);
 
 /// Objects by name, each where it stands first.
 type Objects = BTreeMap<ObjectRef, (Place, Arc<Stored>)>;
-
-/// What one file holds.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Sheet {
-    objects: Vec<(Place, Arc<Stored>)>,
-    problems: Vec<Problem>,
-    /// Its text could not be read at all; the last good objects stay.
-    unreadable: bool,
-}
 
 fn files(path: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> Result<(), FolderError> {
     let failed = |source| FolderError::Read { path: path.to_owned(), source };
@@ -103,64 +98,6 @@ impl Touched {
     }
 }
 
-fn problem(place: Place, object: ObjectRef, severity: Severity, path: &str, text: String) -> Problem {
-    Problem { place: Some(place), note: Note { severity, object, path: path.to_owned(), text, code: None } }
-}
-
-fn read_file(file: &Path) -> Sheet {
-    let place = |line| Place { file: file.to_owned(), line };
-    let whole = ObjectRef::new("File", "", file.display().to_string());
-    let mut sheet = Sheet::default();
-    let documents = match std::fs::read_to_string(file)
-        .map_err(|error| (1, error.to_string()))
-        .and_then(|text| yaml::documents(&text).map_err(|error| (error.line, error.reason)))
-    {
-        Ok(documents) => documents,
-        Err((line, why)) => {
-            sheet.unreadable = true;
-            sheet.problems.push(problem(place(line), whole, Severity::Error, "", why));
-            return sheet;
-        }
-    };
-    for document in documents {
-        let value = with_namespace(document.value);
-        match from_json(value, Strictness::Report) {
-            Ok((stored, unknown)) => {
-                for path in unknown {
-                    let text = "no such field".to_owned();
-                    sheet.problems.push(problem(
-                        place(document.line),
-                        stored.reference(),
-                        Severity::Error,
-                        &path,
-                        text,
-                    ));
-                }
-                sheet.objects.push((place(document.line), Arc::new(stored)));
-            }
-            Err(ObjectError::UnknownKind { api_version, .. }) if !api_version.contains(".istio.io/") => {}
-            Err(error) => {
-                let object = error.object().cloned().unwrap_or_else(|| whole.clone());
-                let (path, text) = path_and_text(&error);
-                sheet.problems.push(problem(place(document.line), object, Severity::Error, &path, text));
-            }
-        }
-    }
-    sheet
-}
-
-/// An object without a namespace is in `default`, as for kubectl.
-fn with_namespace(mut value: Value) -> Value {
-    let text = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let kind = Kind::find(&text(&value, "apiVersion"), &text(&value, "kind"));
-    if kind.is_some_and(Kind::namespaced)
-        && let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
-    {
-        metadata.entry("namespace").or_insert_with(|| "default".into());
-    }
-    value
-}
-
 /// Reads a folder (or one file) once: all objects with their places, and all problems.
 ///
 /// # Errors
@@ -200,7 +137,7 @@ impl State {
             if !all && self.sheets.contains_key(&file) && !touched.files.contains(&file) {
                 continue;
             }
-            let mut sheet = read_file(&file);
+            let mut sheet = Sheet::read(&file);
             if sheet.unreadable
                 && let Some(before) = self.sheets.get(&file)
             {
@@ -307,122 +244,4 @@ pub(super) fn watch(path: &Path, events: mpsc::Sender<Event>) -> Result<JoinSet<
         }
     });
     Ok(tasks)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::source::Source;
-
-    const SERVICE: &str =
-        "apiVersion: v1\nkind: Service\nmetadata:\n  name: reviews\nspec:\n  ports:\n  - port: 9080\n";
-
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("folder-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(path.join("deep")).unwrap();
-            Self(path)
-        }
-
-        fn write(&self, name: &str, text: &str) {
-            std::fs::write(self.0.join(name), text).unwrap();
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
-    fn reviews() -> ObjectRef {
-        ObjectRef::new("Service", "default", "reviews")
-    }
-
-    #[tokio::test]
-    async fn changes_of_files_become_events_and_a_broken_file_keeps_its_objects() {
-        let folder = Folder::new("watch");
-        folder.write("deep/a.yaml", SERVICE);
-        folder.write("notes.txt", "not ours");
-        let mut source = Source::folder(&folder.0).unwrap();
-        let applied = |event: Option<Event>| match event {
-            Some(Event::Apply(stored)) => stored.reference(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(applied(source.next().await), reviews());
-        assert_eq!(source.next().await, Some(Event::Synced));
-        folder.write("deep/a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: [\n");
-        match source.next().await {
-            Some(Event::Broken(problem)) => {
-                assert!(problem.place.unwrap().line >= 3);
-                assert_eq!(problem.note.object.kind, "File");
-            }
-            other => panic!("{other:?}"),
-        }
-        folder.write("deep/a.yaml", &SERVICE.replace("9080", "9081"));
-        // Editors and the system may show a half-written file first, which only repeats the complaint.
-        let mut seen = vec![];
-        while !seen.iter().any(|event| matches!(event, Event::Mended(_))) {
-            seen.push(source.next().await.unwrap());
-        }
-        assert!(matches!(&seen[0], Event::Apply(stored) if stored.reference() == reviews()), "{seen:?}");
-        std::fs::remove_file(folder.0.join("deep/a.yaml")).unwrap();
-        assert_eq!(source.next().await, Some(Event::Delete(reviews())));
-    }
-
-    #[test]
-    fn an_object_that_is_spoilt_stays_as_it_was_told() {
-        let folder = Folder::new("spoilt");
-        folder.write("a.yaml", SERVICE);
-        let mut state = State { path: folder.0.clone(), ..State::default() };
-        let mut changes = || {
-            state.read(&Touched { anything: true, ..Touched::default() }).unwrap();
-            state.changes()
-        };
-        assert!(matches!(changes().as_slice(), [Event::Apply(_)]));
-        folder.write("a.yaml", &SERVICE.replace("port: 9080", "port: many"));
-        assert!(matches!(changes().as_slice(), [Event::Broken(problem)] if problem.note.object == reviews()));
-        folder.write("a.yaml", SERVICE);
-        assert_eq!(changes(), [Event::Mended(reviews())]);
-        std::fs::remove_file(folder.0.join("a.yaml")).unwrap();
-        assert_eq!(changes(), [Event::Delete(reviews())]);
-    }
-
-    #[test]
-    fn only_what_was_touched_is_read_again() {
-        let folder = Folder::new("touched");
-        folder.write("a.yaml", SERVICE);
-        folder.write("deep/b.yaml", &SERVICE.replace("reviews", "ratings"));
-        let mut state = State { path: folder.0.clone(), ..State::default() };
-        state.read(&Touched::default()).unwrap();
-        let read_again = |state: &mut State, names: &[&str]| {
-            let before = state.sheets.clone();
-            let files = names.iter().map(|name| folder.0.join(name)).collect();
-            state.read(&Touched { files, anything: false }).unwrap();
-            let same = |(file, sheet): (&PathBuf, &Sheet)| Arc::ptr_eq(&sheet.objects[0].1, &before[file].objects[0].1);
-            state.sheets.iter().filter(|sheet| !same(*sheet)).count()
-        };
-        assert_eq!(read_again(&mut state, &["a.yaml"]), 1);
-        assert_eq!(read_again(&mut state, &["next.tmp"]), 0);
-        assert_eq!(read_again(&mut state, &["deep"]), 2, "a folder may hold anything now");
-    }
-
-    #[test]
-    fn problems_have_a_file_and_line() {
-        let folder = Folder::new("problems");
-        let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, subsets: 3}\n";
-        folder.write("a.yaml", &format!("{SERVICE}---\n{rule}"));
-        folder.write("b.yaml", SERVICE);
-        folder.write("c.yaml", "apiVersion: networking.istio.io/v9\nkind: Gateway\nmetadata: {name: g}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n");
-        let (objects, problems) = read_folder(&folder.0).unwrap();
-        assert_eq!(objects.len(), 1);
-        let lines: Vec<String> =
-            problems.iter().map(|p| format!("{} {}", p.place.as_ref().unwrap().line, p.note)).collect();
-        assert_eq!(lines.len(), 3, "{lines:?}");
-        assert!(lines.iter().any(|l| l.starts_with("9 DestinationRule/a.default: spec.subsets")), "{lines:?}");
-        assert!(lines.iter().any(|l| l.starts_with("1 Service/reviews.default: it is in ")), "{lines:?}");
-        assert!(lines.iter().any(|l| l.starts_with("1 ") && l.contains("v9")), "{lines:?}");
-    }
 }
