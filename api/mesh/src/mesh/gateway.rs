@@ -1,13 +1,16 @@
-//! Builds the listeners and routes of gateways.
+//! Builds the listeners of gateways; `routes` their tables.
 //!
 //! All Gateways that select a workload are merged, oldest first; a port belongs to the protocol that claims it first.
 //! Never here: which Gateways select it (`view`). Called by `build` and `view`.
+
+mod routes;
+
+pub(crate) use routes::table;
 
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,12 +18,10 @@ use api::{
     name::Host,
     note::ObjectRef,
     spec::{
-        Action, CertificateRef, ChainMatch, ClientCertHeader, Codec, Detect, Direction, FilterChain, HeaderChanges,
-        Listener, Network, Origin, Redirect, RootsRef, Route, RouteMatch, RouteTable, RoutesRef, ServerTls,
-        VirtualHost,
+        CertificateRef, ChainMatch, ClientCertHeader, Codec, Detect, Direction, FilterChain, Listener, Network, Origin,
+        RootsRef, RoutesRef, ServerTls,
     },
 };
-use indexmap::IndexMap;
 
 use super::{
     Mesh, authorization,
@@ -350,8 +351,6 @@ pub(crate) fn roots<'m>(mesh: &'m Mesh, object: &ObjectRef) -> Option<&'m Shared
     found.roots.is_some().then_some(found)
 }
 
-// ---------------------------------------------------------------------------------------------------------------- routes
-
 /// The more specific of two hosts where one covers the other.
 fn intersection<'h>(a: &'h Host, b: &'h Host) -> Option<&'h Host> {
     if a.covers(b) {
@@ -369,92 +368,4 @@ pub(crate) fn admits<'h>(hosts: &'h [ServerHost], service: &VirtualService, host
         .iter()
         .filter(|server| server.namespace.as_deref().is_none_or(|name| name == service.meta.namespace()))
         .find_map(|server| intersection(&server.host, host))
-}
-
-pub(crate) fn table(mesh: &Mesh, selection: &Selection, table: &GatewayTable, name: &str) -> Option<RouteTable> {
-    let ports = merged(mesh, selection);
-    let (servers, port): (Vec<(&Shared<Gateway>, &Server)>, u16) = match table {
-        GatewayTable::Http(bind, port) => (ports.get(&(*bind, *port))?.servers.clone(), *port),
-        GatewayTable::Https(object, index) => {
-            let found = ports
-                .values()
-                .flat_map(|at| &at.servers)
-                .find(|(gateway, server)| gateway.meta.object == *object && server.index == *index);
-            let (gateway, server) = found?;
-            (vec![(*gateway, *server)], server.port)
-        }
-    };
-    let mut hosts: IndexMap<String, Vec<Route>> = IndexMap::new();
-    let mut to_https: IndexMap<String, Route> = IndexMap::new();
-    for (gateway, server) in servers {
-        let gateways = [reference(gateway)];
-        let client = Client { scope: &selection.scope, gateways: &gateways, port: server.port };
-        if server.mode == ServerMode::RedirectToHttps {
-            for host in &server.hosts {
-                to_https.entry(host.host.to_string()).or_insert_with(|| redirect_to_https(gateway, server));
-            }
-        }
-        for service in bound(mesh, selection, reference(gateway)) {
-            let mut routes: Option<Vec<Route>> = None;
-            for host in &service.hosts {
-                let Some(domain) = admits(&server.hosts, service, host) else { continue };
-                if server.mode == ServerMode::RedirectToHttps {
-                    to_https.entry(domain.to_string()).or_insert_with(|| redirect_to_https(gateway, server));
-                    continue;
-                }
-                let routes = routes.get_or_insert_with(|| http_route::routes(mesh, service, &client));
-                let known = hosts.entry(domain.to_string()).or_default();
-                // two Gateways may serve the same VirtualService under one domain
-                let again = |route: &Route| known.contains(route);
-                let fresh: Vec<Route> = routes.iter().filter(|route| !again(route)).cloned().collect();
-                known.extend(fresh);
-            }
-        }
-    }
-    let mut virtual_hosts: Vec<Arc<VirtualHost>> = Vec::new();
-    for (domain, mut routes) in hosts {
-        if to_https.contains_key(&domain) || routes.is_empty() {
-            continue;
-        }
-        http_route::sort(&mut routes);
-        let name = format!("{domain}:{port}");
-        virtual_hosts.push(Arc::new(VirtualHost { name, domains: vec![domain], routes }));
-    }
-    for (domain, route) in to_https {
-        let name = format!("{domain}:{port}");
-        virtual_hosts.push(Arc::new(VirtualHost { name, domains: vec![domain], routes: vec![route] }));
-    }
-    if virtual_hosts.is_empty() {
-        virtual_hosts.push(Arc::new(black_hole(port)));
-    }
-    Some(RouteTable { name: name.to_owned(), virtual_hosts, ignore_port: true, hosts_apart: false })
-}
-
-fn whole(action: Action, origin: Option<Origin>) -> Route {
-    Route {
-        name: String::new(),
-        matches: RouteMatch::default(),
-        action,
-        headers: HeaderChanges::default(),
-        fault: None,
-        operation: String::new(),
-        origin,
-    }
-}
-
-fn redirect_to_https(gateway: &Gateway, server: &Server) -> Route {
-    let origin = Origin {
-        object: gateway.meta.object.clone(),
-        path: format!("spec.servers[{}].tls.httpsRedirect", server.index),
-    };
-    let redirect = Redirect { status: 301, scheme: Some("https".to_owned()), ..Redirect::default() };
-    whole(Action::Redirect(redirect), Some(origin))
-}
-
-fn black_hole(port: u16) -> VirtualHost {
-    VirtualHost {
-        name: format!("blackhole:{port}"),
-        domains: vec!["*".to_owned()],
-        routes: vec![whole(Action::Reply { status: 404, body: String::new() }, None)],
-    }
 }
