@@ -4,6 +4,7 @@
 //! are nested; that is what Istio and most hands write.
 //! Never here: deciding. Called by `http`.
 
+mod condition;
 mod permissions;
 mod principals;
 
@@ -22,6 +23,7 @@ use envoy_types::pb::envoy::{
 };
 
 use super::{DecodeError, In};
+use condition::alternatives;
 
 /// A layer; none where the rules only log.
 pub(super) fn layer(input: &mut In<'_>, path: &str, raw: &pb::Rbac) -> Result<Option<Authorization>, DecodeError> {
@@ -47,11 +49,11 @@ pub(super) fn layer(input: &mut In<'_>, path: &str, raw: &pb::Rbac) -> Result<Op
         }
         let mut to = Vec::new();
         for permission in &policy.permissions {
-            permissions::alternatives(input, &format!("{path}permissions"), permission, &mut to)?;
+            alternatives(input, &format!("{path}permissions"), permission, &mut to)?;
         }
         let mut from = Vec::new();
         for principal in &policy.principals {
-            principals::alternatives(input, &format!("{path}principals"), principal, &mut from)?;
+            alternatives(input, &format!("{path}principals"), principal, &mut from)?;
         }
         if to.iter().any(AuthorizationOperation::is_empty) {
             to.clear();

@@ -2,10 +2,7 @@
 //!
 //! Never here: principals. Called by [`super`].
 
-use api::{
-    pattern::Template,
-    spec::{AuthorizationClause, AuthorizationOperation, OperationTest},
-};
+use api::{pattern::Template, spec::OperationTest};
 use envoy_types::pb::envoy::{
     config::{
         core::v3::TypedExtensionConfig,
@@ -16,98 +13,53 @@ use envoy_types::pb::envoy::{
     r#type::matcher::v3::{path_matcher, string_matcher::MatchPattern},
 };
 
-use super::{super::read, DecodeError, In, header_text, policy_text};
+use super::{
+    super::read,
+    DecodeError, In,
+    condition::{Condition, Shape, Value, both},
+    header_text, policy_text,
+};
 
-/// The alternatives of a permission, each an operation.
-pub(super) fn alternatives(
-    input: &In<'_>,
-    path: &str,
-    raw: &Permission,
-    all: &mut Vec<AuthorizationOperation>,
-) -> Result<(), DecodeError> {
-    if let Some(Rule::OrRules(set)) = &raw.rule {
-        return set.rules.iter().try_for_each(|rule| alternatives(input, path, rule, all));
-    }
-    let mut operation = AuthorizationOperation::new();
-    clauses(input, path, raw, &mut operation)?;
-    all.push(operation);
-    Ok(())
-}
+impl Condition for Permission {
+    type Test = OperationTest;
 
-fn clauses(input: &In<'_>, path: &str, raw: &Permission, all: &mut AuthorizationOperation) -> Result<(), DecodeError> {
-    let one = std::slice::from_ref(raw);
-    all.push(match &raw.rule {
-        Some(Rule::Any(true)) => return Ok(()),
-        Some(Rule::AndRules(set)) => return set.rules.iter().try_for_each(|rule| clauses(input, path, rule, all)),
-        Some(Rule::OrRules(set)) => clause(input, path, &set.rules, false)?,
-        Some(Rule::NotRule(inner)) => match &inner.rule {
-            Some(Rule::OrRules(set)) => clause(input, path, &set.rules, true)?,
-            _ => clause(input, path, std::slice::from_ref(inner), true)?,
-        },
-        _ => clause(input, path, one, false)?,
-    });
-    Ok(())
-}
+    const NAME: &'static str = "rules";
 
-/// Any (or none) of values of one attribute.
-fn clause(
-    input: &In<'_>,
-    path: &str,
-    raw: &[Permission],
-    not: bool,
-) -> Result<AuthorizationClause<OperationTest>, DecodeError> {
-    let mut test: Option<OperationTest> = None;
-    let mut inverted = false;
-    let mut with_port = false;
-    for rule in raw {
-        match value(input, path, rule, &mut inverted)? {
-            // An authority with any port is what every host takes already.
-            None => with_port = true,
-            Some(value) => test = Some(join(input, path, test, value)?),
+    fn shape(&self) -> Shape<'_, Self> {
+        match &self.rule {
+            Some(Rule::Any(true)) => Shape::Any,
+            Some(Rule::AndRules(set)) => Shape::And(&set.rules),
+            Some(Rule::OrRules(set)) => Shape::Or(&set.rules),
+            Some(Rule::NotRule(inner)) => Shape::Not(inner),
+            Some(_) | None => Shape::Value,
         }
     }
-    if with_port && !matches!(test, Some(OperationTest::Hosts(_))) {
-        return Err(input.guards(path, "authorities are not tested by regex"));
+
+    fn value(&self, input: &In<'_>, path: &str) -> Result<Value<OperationTest>, DecodeError> {
+        value(input, path, self)
     }
-    if inverted && raw.len() > 1 {
-        return Err(input.guards(path, "alternatives that are inverted one by one are not tested"));
+
+    fn join(known: OperationTest, more: OperationTest) -> Option<OperationTest> {
+        use OperationTest::{Addresses, Hosts, Methods, Paths, Ports, ServerNames};
+        Some(match (known, more) {
+            (Hosts(known), Hosts(more)) => Hosts(both(known, more)),
+            (Methods(known), Methods(more)) => Methods(both(known, more)),
+            (Paths(known), Paths(more)) => Paths(both(known, more)),
+            (Ports(known), Ports(more)) => Ports(both(known, more)),
+            (Addresses(known), Addresses(more)) => Addresses(both(known, more)),
+            (ServerNames(known), ServerNames(more)) => ServerNames(both(known, more)),
+            (_, _) => return None,
+        })
     }
-    let test = test.ok_or_else(|| input.invalid(path, "an empty set of rules"))?;
-    Ok(AuthorizationClause { test, not: not != inverted })
+
+    fn is_covered(covers: &OperationTest) -> bool {
+        matches!(covers, OperationTest::Hosts(_))
+    }
 }
 
-/// Adds a value to those of the same attribute.
-fn join(
-    input: &In<'_>,
-    path: &str,
-    known: Option<OperationTest>,
-    more: OperationTest,
-) -> Result<OperationTest, DecodeError> {
-    fn both<T>(mut known: Vec<T>, more: Vec<T>) -> Vec<T> {
-        known.extend(more);
-        known
-    }
-    use OperationTest::{Addresses, Hosts, Methods, Paths, Ports, ServerNames};
-    Ok(match (known, more) {
-        (None, more) => more,
-        (Some(Hosts(known)), Hosts(more)) => Hosts(both(known, more)),
-        (Some(Methods(known)), Methods(more)) => Methods(both(known, more)),
-        (Some(Paths(known)), Paths(more)) => Paths(both(known, more)),
-        (Some(Ports(known)), Ports(more)) => Ports(both(known, more)),
-        (Some(Addresses(known)), Addresses(more)) => Addresses(both(known, more)),
-        (Some(ServerNames(known)), ServerNames(more)) => ServerNames(both(known, more)),
-        (Some(_), _) => return Err(input.guards(path, "alternatives of different attributes are not tested")),
-    })
-}
-
-/// One value of an attribute; none: a host with any port, written for Envoys beside the host itself.
-fn value(
-    input: &In<'_>,
-    path: &str,
-    raw: &Permission,
-    inverted: &mut bool,
-) -> Result<Option<OperationTest>, DecodeError> {
-    Ok(Some(match &raw.rule {
+/// One value of an attribute. A host with any port is written for Envoys beside the host itself.
+fn value(input: &In<'_>, path: &str, raw: &Permission) -> Result<Value<OperationTest>, DecodeError> {
+    Ok(Value::Is(match &raw.rule {
         Some(Rule::DestinationPort(port)) => OperationTest::Ports(vec![read::port(input, path, *port)?]),
         Some(Rule::DestinationIp(net)) => OperationTest::Addresses(vec![read::range(input, path, net)?]),
         Some(Rule::RequestedServerName(matcher)) => {
@@ -125,17 +77,18 @@ fn value(
         },
         Some(Rule::UriTemplate(config)) => OperationTest::Paths(vec![template(input, path, config)?]),
         Some(Rule::Header(header)) => {
-            *inverted |= header.invert_match;
-            match header.name.as_str() {
-                ":authority" | "host" if has_any_port(header) => return Ok(None),
+            let test = match header.name.as_str() {
+                ":authority" | "host" if has_any_port(header) => return Ok(Value::Covered),
                 ":authority" | "host" => OperationTest::Hosts(vec![header_text(input, path, header, true)?]),
                 ":method" => OperationTest::Methods(vec![header_text(input, path, header, false)?]),
                 name => return Err(input.guards(path, format!("header {name} is not tested"))),
-            }
+            };
+            return Ok(Value::of_header(header, test));
         }
-        Some(Rule::AndRules(set)) if set.rules.len() == 1 => match set.rules.first() {
-            Some(only) => return value(input, path, only, inverted),
-            None => return Err(input.invalid(path, "an empty set of rules")),
+        Some(Rule::AndRules(set)) => match set.rules.as_slice() {
+            [] => return Err(input.invalid(path, "an empty set of rules")),
+            [only] => return value(input, path, only),
+            _ => return Err(input.guards(path, "asks for an attribute that is not tested")),
         },
         Some(_) => return Err(input.guards(path, "asks for an attribute that is not tested")),
         None => return Err(input.invalid(path, "an empty rule")),

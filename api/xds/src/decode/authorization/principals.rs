@@ -2,99 +2,66 @@
 //!
 //! Never here: permissions. Called by [`super`].
 
-use api::spec::{AuthorizationClause, AuthorizationSource, SourceTest};
+use api::spec::SourceTest;
 use envoy_types::pb::envoy::{
     config::rbac::v3::{Principal, principal::Identifier},
     r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
 };
 
-use super::{super::read, DecodeError, In, header_text, literal, policy_text};
+use super::{
+    super::read,
+    DecodeError, In,
+    condition::{Condition, Shape, Value, both},
+    header_text, literal, policy_text,
+};
 
-/// The alternatives of a principal, each a caller.
-pub(super) fn alternatives(
-    input: &In<'_>,
-    path: &str,
-    raw: &Principal,
-    all: &mut Vec<AuthorizationSource>,
-) -> Result<(), DecodeError> {
-    if let Some(Identifier::OrIds(set)) = &raw.identifier {
-        return set.ids.iter().try_for_each(|id| alternatives(input, path, id, all));
-    }
-    let mut source = AuthorizationSource::new();
-    clauses(input, path, raw, &mut source)?;
-    all.push(source);
-    Ok(())
-}
+impl Condition for Principal {
+    type Test = SourceTest;
 
-fn clauses(input: &In<'_>, path: &str, raw: &Principal, all: &mut AuthorizationSource) -> Result<(), DecodeError> {
-    let one = std::slice::from_ref(raw);
-    all.push(match &raw.identifier {
-        Some(Identifier::Any(true)) => return Ok(()),
-        Some(Identifier::AndIds(set)) => return set.ids.iter().try_for_each(|id| clauses(input, path, id, all)),
-        Some(Identifier::OrIds(set)) => clause(input, path, &set.ids, false)?,
-        Some(Identifier::NotId(inner)) => match &inner.identifier {
-            Some(Identifier::OrIds(set)) => clause(input, path, &set.ids, true)?,
-            _ => clause(input, path, std::slice::from_ref(inner), true)?,
-        },
-        _ => clause(input, path, one, false)?,
-    });
-    Ok(())
-}
+    const NAME: &'static str = "principals";
 
-/// Any (or none) of values of one attribute.
-fn clause(
-    input: &In<'_>,
-    path: &str,
-    raw: &[Principal],
-    not: bool,
-) -> Result<AuthorizationClause<SourceTest>, DecodeError> {
-    let mut test: Option<SourceTest> = None;
-    let mut inverted = false;
-    for id in raw {
-        let value = value(input, path, id, &mut inverted)?;
-        test = Some(join(input, path, test, value)?);
-    }
-    if inverted && raw.len() > 1 {
-        return Err(input.guards(path, "alternatives that are inverted one by one are not tested"));
-    }
-    let test = test.ok_or_else(|| input.invalid(path, "an empty set of principals"))?;
-    Ok(AuthorizationClause { test, not: not != inverted })
-}
-
-/// Adds a value to those of the same attribute.
-fn join(input: &In<'_>, path: &str, known: Option<SourceTest>, more: SourceTest) -> Result<SourceTest, DecodeError> {
-    fn both<T>(mut known: Vec<T>, more: Vec<T>) -> Vec<T> {
-        known.extend(more);
-        known
-    }
-    use SourceTest::{Addresses, Header, Namespaces, Principals, TrustDomains};
-    Ok(match (known, more) {
-        (None, more) => more,
-        (Some(Principals(known)), Principals(more)) => Principals(both(known, more)),
-        (Some(Namespaces(known)), Namespaces(more)) => Namespaces(both(known, more)),
-        (Some(TrustDomains(known)), TrustDomains(more)) => TrustDomains(both(known, more)),
-        (Some(Addresses(known)), Addresses(more)) => Addresses(both(known, more)),
-        (Some(Header(name, known)), Header(other, more)) if name == other => Header(name, both(known, more)),
-        (Some(_), _) => return Err(input.guards(path, "alternatives of different attributes are not tested")),
-    })
-}
-
-/// One value of an attribute.
-fn value(input: &In<'_>, path: &str, raw: &Principal, inverted: &mut bool) -> Result<SourceTest, DecodeError> {
-    Ok(match &raw.identifier {
-        Some(Identifier::DirectRemoteIp(net)) => SourceTest::Addresses(vec![read::range(input, path, net)?]),
-        Some(Identifier::Header(header)) => {
-            *inverted |= header.invert_match;
-            let name = header.name.to_ascii_lowercase();
-            SourceTest::Header(name, vec![header_text(input, path, header, false)?])
+    fn shape(&self) -> Shape<'_, Self> {
+        match &self.identifier {
+            Some(Identifier::Any(true)) => Shape::Any,
+            Some(Identifier::AndIds(set)) => Shape::And(&set.ids),
+            Some(Identifier::OrIds(set)) => Shape::Or(&set.ids),
+            Some(Identifier::NotId(inner)) => Shape::Not(inner),
+            Some(_) | None => Shape::Value,
         }
-        Some(Identifier::Authenticated(authenticated)) => match &authenticated.principal_name {
-            None => SourceTest::Principals(vec!["*".to_owned()]),
-            Some(matcher) => identity(input, path, matcher)?,
-        },
-        Some(_) => return Err(input.guards(path, "asks for an attribute that is not tested")),
-        None => return Err(input.invalid(path, "an empty principal")),
-    })
+    }
+
+    fn value(&self, input: &In<'_>, path: &str) -> Result<Value<SourceTest>, DecodeError> {
+        Ok(Value::Is(match &self.identifier {
+            Some(Identifier::DirectRemoteIp(net)) => SourceTest::Addresses(vec![read::range(input, path, net)?]),
+            Some(Identifier::Header(header)) => {
+                let name = header.name.to_ascii_lowercase();
+                let test = SourceTest::Header(name, vec![header_text(input, path, header, false)?]);
+                return Ok(Value::of_header(header, test));
+            }
+            Some(Identifier::Authenticated(authenticated)) => match &authenticated.principal_name {
+                None => SourceTest::Principals(vec!["*".to_owned()]),
+                Some(matcher) => identity(input, path, matcher)?,
+            },
+            Some(_) => return Err(input.guards(path, "asks for an attribute that is not tested")),
+            None => return Err(input.invalid(path, "an empty principal")),
+        }))
+    }
+
+    fn join(known: SourceTest, more: SourceTest) -> Option<SourceTest> {
+        use SourceTest::{Addresses, Header, Namespaces, Principals, TrustDomains};
+        Some(match (known, more) {
+            (Principals(known), Principals(more)) => Principals(both(known, more)),
+            (Namespaces(known), Namespaces(more)) => Namespaces(both(known, more)),
+            (TrustDomains(known), TrustDomains(more)) => TrustDomains(both(known, more)),
+            (Addresses(known), Addresses(more)) => Addresses(both(known, more)),
+            (Header(name, known), Header(other, more)) if name == other => Header(name, both(known, more)),
+            (_, _) => return None,
+        })
+    }
+
+    fn is_covered(_: &SourceTest) -> bool {
+        false
+    }
 }
 
 fn identity(input: &In<'_>, path: &str, matcher: &StringMatcher) -> Result<SourceTest, DecodeError> {
