@@ -4,7 +4,11 @@
 //! a restart on purpose; what is wrong or gone changes nothing either.
 //! Never here: reading the parts (`root`). One task, run by `main`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use api_rt::clock::Clock;
 use k8s_openapi::api::core::v1::Secret;
@@ -40,7 +44,7 @@ pub(crate) async fn keep(plugged: Plugged, current: watch::Sender<Arc<Root>>, cl
     let mut told = String::new();
     loop {
         clock.sleep(LOOK_EVERY).await;
-        let complaint = match look(&plugged, &current).await {
+        let complaint = match look(&plugged, &current, clock.now()).await {
             Ok(Found::NothingNew) => String::new(),
             Ok(Found::Taken) => {
                 tracing::info!("the authority that the user provides was changed; it signs from now on");
@@ -58,10 +62,10 @@ pub(crate) async fn keep(plugged: Plugged, current: watch::Sender<Arc<Root>>, cl
     }
 }
 
-async fn look(plugged: &Plugged, current: &watch::Sender<Arc<Root>>) -> Result<Found, RootError> {
+async fn look(plugged: &Plugged, current: &watch::Sender<Arc<Root>>, now: SystemTime) -> Result<Found, RootError> {
     let found = match plugged {
-        Plugged::Secret(secrets) => root::plugged(secrets).await?,
-        Plugged::Folder(folder) => root::read_folder(folder)?,
+        Plugged::Secret(secrets) => root::plugged(secrets, now).await?,
+        Plugged::Folder(folder) => root::read_folder(folder, now)?,
     };
     let Some(new) = found else { return Ok(Found::NothingNew) };
     let (same_root, same) = {
@@ -88,7 +92,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (root, other) = (Root::generate("corporate", now()).unwrap(), Root::generate("other", now()).unwrap());
         write(folder.path(), &intermediate(&root));
-        let first = Arc::new(root::read_folder(folder.path()).unwrap().unwrap());
+        let first = Arc::new(root::read_folder(folder.path(), now()).unwrap().unwrap());
         let (current, mut seen) = watch::channel(Arc::clone(&first));
         let clock = Clock::starting_at(now());
         let keeper = tokio::spawn(keep(Plugged::Folder(folder.path().to_owned()), current, clock, |_| {}));
@@ -103,6 +107,9 @@ mod tests {
         };
         assert!(!after_a_look(Some(&[])).await.0, "nothing new");
         assert!(!after_a_look(Some(&intermediate(&other))).await.0, "another root");
+        let mut foreign = intermediate(&other);
+        foreign[3] = ("root-cert.pem", root.root_pem().to_owned());
+        assert!(!after_a_look(Some(&foreign)).await.0, "another root's, beside the right one");
         assert!(!after_a_look(None).await.0, "half of it");
         let (changed, now_used) = after_a_look(Some(&intermediate(&root))).await;
         assert!(changed && now_used.chain() != first.chain());

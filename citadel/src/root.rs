@@ -9,15 +9,18 @@ use std::{
 };
 
 use api_kube::client::{is_conflict, is_not_found};
+use api_rt::tls::{Certificate, Expect, Peers, Roots, RootsSlot};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, api::PostParams};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 
 /// Lifetime of a root made here: ten years.
 const LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// How long a trial certificate is valid, before and after it is tried.
+const TRIAL: Duration = Duration::from_secs(1);
 /// The user's own authority.
 const PLUGGED: &str = "cacerts";
 /// The authority made here.
@@ -92,7 +95,8 @@ fn split(pem: &str) -> Vec<String> {
 }
 
 impl Parts {
-    fn check(self) -> Result<Root, RootError> {
+    /// The authority of these parts, where what it signs now is accepted by who trusts its root.
+    fn check(self, now: SystemTime) -> Result<Root, RootError> {
         let Self { place, certificate, key, chain, root } = self;
         let bad = |reason: String| RootError::Bad { place: place.clone(), reason };
         let own =
@@ -114,7 +118,12 @@ impl Parts {
         follows.retain(|one| seen.insert(one.clone()));
         let issuer = Issuer::from_ca_cert_pem(&own, pair).map_err(|error| bad(error.to_string()))?;
         let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(end);
-        Ok(Root { issuer, certificate_pem: own, key_pem: key, chain: follows, not_after })
+        let root = Root { issuer, certificate_pem: own, key_pem: key, chain: follows, not_after };
+        let trial = root.trial(now)?;
+        let roots = Roots::from_pem(root.root_pem().as_bytes()).map_err(|error| bad(format!("the root: {error}")))?;
+        let expect = Expect { roots: RootsSlot::holding(roots), peers: Peers::Chained };
+        expect.accept(&trial, now).map_err(|error| bad(format!("what it signs does not lead to its root: {error}")))?;
+        Ok(root)
     }
 }
 
@@ -131,7 +140,21 @@ impl Root {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?.pem();
         let place = "the new root".to_owned();
-        Parts { place, certificate, key: key.serialize_pem(), chain: None, root: None }.check()
+        Parts { place, certificate, key: key.serialize_pem(), chain: None, root: None }.check(now)
+    }
+
+    /// A certificate as workloads get them, to be tried and thrown away.
+    fn trial(&self, now: SystemTime) -> Result<Certificate, RootError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.not_before = (now - TRIAL).into();
+        params.not_after = (now + TRIAL).into();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.subject_alt_names.push(SanType::URI("spiffe://trial/ns/trial/sa/trial".try_into()?));
+        let leaf = params.signed_by(&key, &self.issuer)?.pem();
+        Certificate::from_pem(&(leaf + &self.chain.concat()), &key.serialize_pem())
+            .map_err(|error| RootError::Bad { place: "a trial certificate".to_owned(), reason: error.to_string() })
     }
 
     /// What signs.
@@ -167,26 +190,26 @@ fn parts_of(name: &str, secret: Secret) -> Result<Parts, RootError> {
     Ok(Parts { place, certificate, key, chain: part("cert-chain.pem"), root: part("root-cert.pem") })
 }
 
-async fn stored(secrets: &Api<Secret>, name: &str) -> Result<Option<Root>, RootError> {
+async fn stored(secrets: &Api<Secret>, name: &str, now: SystemTime) -> Result<Option<Root>, RootError> {
     match secrets.get(name).await {
-        Ok(secret) => parts_of(name, secret)?.check().map(Some),
+        Ok(secret) => parts_of(name, secret)?.check(now).map(Some),
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 /// The user's own authority, where there is one.
-pub(crate) async fn plugged(secrets: &Api<Secret>) -> Result<Option<Root>, RootError> {
-    stored(secrets, PLUGGED).await
+pub(crate) async fn plugged(secrets: &Api<Secret>, now: SystemTime) -> Result<Option<Root>, RootError> {
+    stored(secrets, PLUGGED, now).await
 }
 
 /// The root from its Secret; made and stored there if there is none.
 pub(crate) async fn in_cluster(secrets: &Api<Secret>, organization: &str, now: SystemTime) -> Result<Root, RootError> {
-    if let Some(root) = plugged(secrets).await? {
+    if let Some(root) = plugged(secrets, now).await? {
         tracing::info!(secret = PLUGGED, "using the authority that the user provides");
         return Ok(root);
     }
-    if let Some(root) = stored(secrets, OURS).await? {
+    if let Some(root) = stored(secrets, OURS, now).await? {
         return Ok(root);
     }
     let root = Root::generate(organization, now)?;
@@ -209,15 +232,15 @@ pub(crate) async fn in_cluster(secrets: &Api<Secret>, organization: &str, now: S
             Ok(root)
         }
         // Another copy was faster; its root is everyone's.
-        Err(error) if is_conflict(&error) => {
-            stored(secrets, OURS).await?.ok_or(RootError::Missing { place: format!("Secret {OURS}"), part: "anything" })
-        }
+        Err(error) if is_conflict(&error) => stored(secrets, OURS, now)
+            .await?
+            .ok_or(RootError::Missing { place: format!("Secret {OURS}"), part: "anything" }),
         Err(error) => Err(error.into()),
     }
 }
 
 /// The root from a folder, where it holds one.
-pub(crate) fn read_folder(folder: &Path) -> Result<Option<Root>, RootError> {
+pub(crate) fn read_folder(folder: &Path, now: SystemTime) -> Result<Option<Root>, RootError> {
     let read = |name: &str| {
         let path = folder.join(name);
         match std::fs::read_to_string(&path) {
@@ -233,7 +256,7 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Option<Root>, RootError> {
         (Some(_), None) => Err(RootError::Missing { place, part: "ca-key.pem" }),
         (Some(certificate), Some(key)) => {
             let (chain, root) = (read("cert-chain.pem")?, read("root-cert.pem")?);
-            Parts { place, certificate, key, chain, root }.check().map(Some)
+            Parts { place, certificate, key, chain, root }.check(now).map(Some)
         }
     }
 }
@@ -241,7 +264,7 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Option<Root>, RootError> {
 /// The root from a folder; made and stored there if the folder is absent or empty.
 pub(crate) fn in_folder(folder: &Path, organization: &str, now: SystemTime) -> Result<Root, RootError> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    if let Some(root) = read_folder(folder)? {
+    if let Some(root) = read_folder(folder, now)? {
         return Ok(root);
     }
     let root = Root::generate(organization, now)?;
@@ -264,7 +287,7 @@ pub(crate) fn in_folder(folder: &Path, organization: &str, now: SystemTime) -> R
     let Err(error) = std::fs::rename(&beside, folder) else { return Ok(root) };
     std::fs::remove_dir_all(&beside).map_err(failed(&beside))?;
     // Either another process was faster, or the folder holds other things.
-    read_folder(folder)?.ok_or(RootError::File { path: folder.to_owned(), source: error })
+    read_folder(folder, now)?.ok_or(RootError::File { path: folder.to_owned(), source: error })
 }
 
 #[cfg(test)]
@@ -280,6 +303,7 @@ pub(crate) mod tests {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = (now() + LIFETIME).into();
         let own = params.signed_by(&key, root.issuer()).unwrap().pem();
         [
             ("ca-cert.pem", own.clone()),
@@ -311,6 +335,26 @@ pub(crate) mod tests {
         std::fs::remove_file(folder.join("ca-key.pem")).unwrap();
         assert!(matches!(in_folder(&folder, "x", now()), Err(RootError::Missing { part: "ca-key.pem", .. })));
         std::fs::remove_dir_all(&base).unwrap();
+    }
+
+    #[test]
+    fn an_authority_whose_certificates_nobody_would_accept_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, other) = (Root::generate("corporate", now()).unwrap(), Root::generate("corporate", now()).unwrap());
+        let check = |parts: &[(&str, String)], at: SystemTime, says: Option<&str>| {
+            write(folder.path(), parts);
+            match (read_folder(folder.path(), at), says) {
+                (Ok(found), None) => assert!(found.is_some()),
+                (Err(error), Some(says)) => assert!(error.to_string().contains(says), "{error}"),
+                (found, says) => panic!("{found:?}, expected {says:?}"),
+            }
+        };
+        check(&intermediate(&root), now(), None);
+        // the root beside it has the same name and another key
+        let foreign = [("root-cert.pem", other.root_pem().to_owned())];
+        check(&foreign, now(), Some("what it signs does not lead to its root"));
+        check(&[("root-cert.pem", root.root_pem().to_owned())], now(), None);
+        check(&[], now() + 2 * LIFETIME, Some("what it signs does not lead to its root"));
     }
 
     #[tokio::test]

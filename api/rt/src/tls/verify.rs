@@ -3,7 +3,7 @@
 //! A mesh peer proves exactly one URI name, which is a SPIFFE identity of an expected trust domain. A refusal names what
 //! was found and what was expected. Never here: policy beyond the handshake. Put into configurations by `config`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use api::name::SpiffeId;
 use rustls::{
@@ -15,7 +15,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
-use super::{RootsSlot, provider};
+use super::{Certificate, RootsSlot, provider};
 
 /// Longest SPIFFE identity, bytes (SPIFFE-ID, section 2.3).
 const LONGEST_ID: usize = 2_048;
@@ -122,6 +122,21 @@ pub struct Expect {
     pub roots: RootsSlot,
     /// Who it may be.
     pub peers: Peers,
+}
+
+impl Expect {
+    /// Whether who expects this would accept a certificate at this time, from a server and from a client.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn accept(&self, certificate: &Certificate, at: SystemTime) -> Result<(), WrongPeer> {
+        let at = UnixTime::since_unix_epoch(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        let unreadable = WrongPeer::Unreadable(webpki::Error::BadDer);
+        let (leaf, intermediates) = certificate.signed().cert.split_first().ok_or(unreadable)?;
+        [KeyUsage::server_auth(), KeyUsage::client_auth()]
+            .into_iter()
+            .try_for_each(|usage| self.check(leaf, intermediates, None, usage, at))
+    }
 }
 
 /// The identity that a finished handshake proved: that of the leaf's only URI name.
