@@ -6,9 +6,10 @@
 
 mod support;
 
+use api::note::{Notes, Severity};
 use api_mesh::{
     object::{Strictness, from_json},
-    old::{Instead, instead},
+    old::{Instead, Written, instead},
 };
 use serde_json::{Value, json};
 
@@ -41,30 +42,46 @@ fn of(object: &str) -> Instead {
     VERSIONS.iter().find_map(|version| instead(&object(version), &catalog)).unwrap()
 }
 
-/// What is written instead, exactly; each is an object of today without an unknown field.
+/// Whether the mesh would take an object, or refuse it at admission.
+fn is_refused(object: &Value) -> bool {
+    let (stored, _) = from_json(object.clone(), Strictness::Refuse).unwrap();
+    let mut catalog = support::catalog(&support::objects(SERVICE));
+    catalog.apply(&stored);
+    let errors = |notes: &Notes| notes.iter().any(|note| note.severity == Severity::Error);
+    catalog.notes_of(&stored.reference()).is_some_and(errors)
+}
+
+/// What is written instead, exactly; each is an object of today without an unknown field. One that is refused today begins
+/// with `!`, and the answer says so.
 fn check(object: &str, written: &[&str]) {
     let instead = of(object);
     let expected: Vec<Value> = written
         .iter()
         .map(|line| {
+            let (refused, line) = line.strip_prefix('!').map_or((false, *line), |line| (true, line));
             let (kind, name, spec) = words(line);
             let (namespace, name) = name.split_once('/').unwrap();
-            json!([kind, namespace, name, spec])
+            json!([refused, kind, namespace, name, spec])
         })
         .collect();
     let found: Vec<Value> = instead
         .write
         .iter()
-        .map(|object| {
-            json!([object["kind"], object["metadata"]["namespace"], object["metadata"]["name"], object["spec"]])
+        .map(|Written { value, .. }| {
+            let (kind, metadata, spec) = (&value["kind"], &value["metadata"], &value["spec"]);
+            json!([is_refused(value), kind, metadata["namespace"], metadata["name"], spec])
         })
         .collect();
     assert_eq!(json!(found), json!(expected), "\n{instead}");
     let yaml = instead.to_string();
-    assert_eq!(support::documents(yaml.split_once('\n').unwrap().1), instead.write, "{yaml}");
-    for object in instead.write {
-        from_json(object, Strictness::Refuse).unwrap();
+    let values: Vec<&Value> = instead.write.iter().map(|written| &written.value).collect();
+    assert_eq!(json!(support::documents(yaml.split_once('\n').unwrap().1)), json!(values), "{yaml}");
+    for (number, document) in yaml.split("---\n").skip(1).enumerate() {
+        assert_eq!(document.contains("# REFUSED TODAY: "), expected[number][0] == true, "{yaml}");
     }
+    let refused = expected.iter().filter(|one| one[0] == true).count();
+    let head = format!("write instead, but {refused} of these {} are refused today:", expected.len());
+    assert_eq!(yaml.lines().next().unwrap().ends_with(&head), refused > 0, "{yaml}");
 }
 
 /// What is said beside it.
@@ -133,7 +150,7 @@ fn policies_become_peer_authentications() {
 #[test]
 fn origins_become_request_authentications_and_a_demand_for_tokens() {
     let off = "PeerAuthentication shop/default {mtls: {mode: DISABLE}}";
-    let jwt = "RequestAuthentication shop/default {jwtRules: [{issuer: me, jwksUri: 'https://me/keys', forwardOriginalToken: true}]}";
+    let jwt = "!RequestAuthentication shop/default {jwtRules: [{issuer: me, jwksUri: 'https://me/keys', forwardOriginalToken: true}]}";
     let origins =
         |more: &str| format!("Policy default {{origins: [{{jwt: {{issuer: me, jwksUri: 'https://me/keys'{more}}}}}]");
     check(&format!("{}, originIsOptional: true}}", origins("")), &[off, jwt]);
@@ -142,7 +159,7 @@ fn origins_become_request_authentications_and_a_demand_for_tokens() {
         &[
             off,
             jwt,
-            "AuthorizationPolicy shop/default-needs-token {action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}]}]}",
+            "!AuthorizationPolicy shop/default-needs-token {action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}]}]}",
         ],
     );
     check(
@@ -150,7 +167,7 @@ fn origins_become_request_authentications_and_a_demand_for_tokens() {
         &[
             off,
             jwt,
-            "AuthorizationPolicy shop/default-needs-token {action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}], to: [{operation: {notPaths: [/health, /public/*]}}]}]}",
+            "!AuthorizationPolicy shop/default-needs-token {action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}], to: [{operation: {notPaths: [/health, /public/*]}}]}]}",
         ],
     );
     check(
@@ -158,7 +175,7 @@ fn origins_become_request_authentications_and_a_demand_for_tokens() {
         &[
             off,
             jwt,
-            "AuthorizationPolicy shop/default-needs-token {action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}], to: [{operation: {paths: ['*.json']}}]}]}",
+            "!AuthorizationPolicy shop/default-needs-token {action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}], to: [{operation: {paths: ['*.json']}}]}]}",
         ],
     );
     // A path that cannot be said: tokens are demanded on all.
@@ -167,16 +184,18 @@ fn origins_become_request_authentications_and_a_demand_for_tokens() {
         &[
             off,
             jwt,
-            "AuthorizationPolicy shop/default-needs-token {action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}]}]}",
+            "!AuthorizationPolicy shop/default-needs-token {action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}]}]}",
         ],
     );
     check(
         "Policy default {peers: [{mtls: {}}], originIsOptional: true, origins: [{jwt: {issuer: me, audiences: [a], jwtHeaders: [x-t], jwtParams: [t]}}]}",
         &[
             "PeerAuthentication shop/default {mtls: {mode: STRICT}}",
-            "RequestAuthentication shop/default {jwtRules: [{issuer: me, audiences: [a], fromHeaders: [{name: x-t}], fromParams: [t], forwardOriginalToken: true}]}",
+            "!RequestAuthentication shop/default {jwtRules: [{issuer: me, audiences: [a], fromHeaders: [{name: x-t}], fromParams: [t], forwardOriginalToken: true}]}",
         ],
     );
+    says(&format!("{}}}", origins("")), "write instead, but 2 of these 3 are refused today:\n");
+    says(&format!("{}}}", origins("")), "# REFUSED TODAY: not enforced yet: RequestAuthentication is refused");
     says(&format!("{}, principalBinding: USE_ORIGIN}}", origins("")), "source.requestPrincipals");
 }
 
@@ -219,7 +238,7 @@ fn roles_and_bindings_become_halves_that_allow_nobody() {
     check(
         "ServiceRoleBinding b {subjects: [{properties: {source.namespace: other, 'request.auth.claims[g]': x}}], role: reader}",
         &[&format!(
-            "AuthorizationPolicy shop/b {{action: ALLOW, rules: [{{from: [{{source: {{namespaces: [other]}}}}], when: [{{key: 'request.auth.claims[g]', values: [x]}}], {to}}}]}}"
+            "!AuthorizationPolicy shop/b {{action: ALLOW, rules: [{{from: [{{source: {{namespaces: [other]}}}}], when: [{{key: 'request.auth.claims[g]', values: [x]}}], {to}}}]}}"
         )],
     );
     check(

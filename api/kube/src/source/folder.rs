@@ -16,8 +16,13 @@ use std::{
 };
 
 use api::note::{ObjectRef, Severity};
-use api_mesh::object::Stored;
+use api_mesh::{
+    model::{Catalog, Settings},
+    object::Stored,
+    old,
+};
 use notify::{RecursiveMode, Watcher as _};
+use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Event, Place, Problem};
@@ -167,7 +172,26 @@ impl State {
                 }
             }
         }
+        problems.extend(self.instead_of_old(&objects));
         (objects, problems)
+    }
+
+    /// What to write instead of objects of Istio's old groups, as the admission webhook tells it.
+    fn instead_of_old(&self, objects: &Objects) -> Vec<Problem> {
+        let all: Vec<_> = self.sheets.values().flat_map(|sheet| &sheet.old).collect();
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let mut catalog = Catalog::new(Settings::default());
+        for (_, stored) in objects.values() {
+            catalog.apply(stored);
+        }
+        let told = |(place, value): &(Place, Value)| {
+            let instead = old::instead(value, &catalog)?;
+            let (text, object) = (instead.to_string(), instead.object);
+            Some(problem(place.clone(), object, Severity::Error, "", text))
+        };
+        all.into_iter().filter_map(told).collect()
     }
 
     /// What changed since this was asked last.

@@ -33,6 +33,13 @@ pub(super) struct OldKind {
     pub(super) translation: Translation,
 }
 
+impl OldKind {
+    /// Whether it lives in namespaces.
+    pub(super) fn namespaced(&self) -> bool {
+        !self.cluster
+    }
+}
+
 const fn namespaced(
     group: &'static str,
     version: &'static str,

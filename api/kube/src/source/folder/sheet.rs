@@ -5,7 +5,10 @@
 use std::{path::Path, sync::Arc};
 
 use api::note::{Note, ObjectRef, Severity};
-use api_mesh::object::{Kind, ObjectError, Stored, Strictness, from_json};
+use api_mesh::{
+    object::{Kind, ObjectError, Stored, Strictness, from_json},
+    old,
+};
 use serde_json::Value;
 
 use super::super::{Place, Problem, path_and_text};
@@ -16,6 +19,8 @@ use crate::yaml;
 pub(super) struct Sheet {
     pub(super) objects: Vec<(Place, Arc<Stored>)>,
     pub(super) problems: Vec<Problem>,
+    /// Objects of Istio's old groups: they have no effect.
+    pub(super) old: Vec<(Place, Value)>,
     /// Its text could not be read at all; the last good objects stay.
     pub(super) unreadable: bool,
 }
@@ -43,6 +48,10 @@ impl Sheet {
         };
         for document in documents {
             let value = with_namespace(document.value);
+            if is_old(&value) {
+                sheet.old.push((place(document.line), value));
+                continue;
+            }
             match from_json(value, Strictness::Report) {
                 Ok((stored, unknown)) => {
                     for path in unknown {
@@ -69,11 +78,21 @@ impl Sheet {
     }
 }
 
+fn group_and_kind(value: &Value) -> (&str, &str) {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    (text("apiVersion"), text("kind"))
+}
+
+fn is_old(value: &Value) -> bool {
+    let (api_version, kind) = group_and_kind(value);
+    old::namespaced(api_version, kind).is_some()
+}
+
 /// An object without a namespace is in `default`, as for kubectl.
 fn with_namespace(mut value: Value) -> Value {
-    let text = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let kind = Kind::find(&text(&value, "apiVersion"), &text(&value, "kind"));
-    if kind.is_some_and(Kind::namespaced)
+    let (api_version, kind) = group_and_kind(&value);
+    let namespaced = Kind::find(api_version, kind).map(Kind::namespaced).or_else(|| old::namespaced(api_version, kind));
+    if namespaced == Some(true)
         && let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
     {
         metadata.entry("namespace").or_insert_with(|| "default".into());

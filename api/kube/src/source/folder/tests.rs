@@ -116,3 +116,15 @@ fn problems_have_a_file_and_line() {
     assert!(lines.iter().any(|l| l.starts_with("1 Service/reviews.default: it is in ")), "{lines:?}");
     assert!(lines.iter().any(|l| l.starts_with("1 ") && l.contains("v9")), "{lines:?}");
 }
+
+#[test]
+fn an_object_of_an_old_group_is_told_with_what_to_write_instead() {
+    let folder = Folder::new("old");
+    let policy = "apiVersion: authentication.istio.io/v1alpha1\nkind: Policy\nmetadata: {name: r}\nspec: {targets: [{name: reviews}], peers: [{mtls: {}}]}\n";
+    folder.write("a.yaml", &format!("{}  selector: {{tier: web}}\n---\n{policy}", SERVICE));
+    let (objects, problems) = read_folder(&folder.0).unwrap();
+    assert_eq!((objects.len(), problems.len()), (1, 1));
+    let told = problems[0].note.to_string();
+    assert_eq!(problems[0].note.object, ObjectRef::new("Policy", "default", "r"));
+    assert!(told.contains("kind: PeerAuthentication") && told.contains("tier: web"), "{told}");
+}
