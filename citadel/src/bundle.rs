@@ -2,10 +2,7 @@
 //!
 //! Never here: the root itself. One task, run by `main` where there is an API server.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_kube::{
     client::{is_conflict, is_not_found},
@@ -20,12 +17,12 @@ use kube::{
 };
 use serde_json::json;
 
+use crate::limits::BUNDLE_RETRY;
+
 /// Name of the ConfigMap.
 const NAME: &str = "istio-ca-root-cert";
 /// Its key.
 const KEY: &str = "root-cert.pem";
-/// How soon a failed write is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// What is known of the cluster.
 #[derive(Debug, Default)]
@@ -98,7 +95,7 @@ pub(crate) async fn keep(client: Client, root: String, gate: Gate) {
         let mut events = Vec::new();
         if retry {
             // A timeout only means that nothing else happened; what failed is tried again either way.
-            let _news = tokio::time::timeout(RETRY, source.next_many(&mut events, 256)).await.is_ok();
+            let _news = tokio::time::timeout(BUNDLE_RETRY, source.next_many(&mut events, 256)).await.is_ok();
         } else if source.next_many(&mut events, 256).await == 0 {
             return;
         }

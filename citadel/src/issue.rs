@@ -3,10 +3,7 @@
 //! Of a request only the public key is used, after its signature has shown that the caller holds the key. Names, lifetime
 //! and usages come from the grant. Never here: who may have what (`policy`), clocks, luck. Called by `serve`.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, SystemTime},
-};
+use std::{net::IpAddr, time::SystemTime};
 
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa,
@@ -14,14 +11,11 @@ use rcgen::{
 };
 use x509_parser::{pem::parse_x509_pem, prelude::FromDer as _, public_key::PublicKey as KeyShape};
 
-use crate::{policy::Grant, root::Root};
-
-/// Largest request, bytes of PEM.
-const LARGEST: usize = 32 * 1024;
-/// Sizes of RSA keys, bits.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
-/// How far clocks may be apart: a certificate is valid from a little before it was made.
-const SKEW: Duration = Duration::from_secs(120);
+use crate::{
+    limits::{REQUEST_BYTES_MAX, RSA_BITS, SKEW},
+    policy::Grant,
+    root::Root,
+};
 
 /// Why a request is not signed.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +65,8 @@ fn name(san: &SanType) -> String {
 
 /// Reads a request (PEM) and checks that whoever made it holds its key.
 pub(crate) fn read(csr_pem: &str) -> Result<Request, IssueError> {
-    if csr_pem.len() > LARGEST {
-        return Err(IssueError::Request(format!("it is larger than {LARGEST} bytes")));
+    if csr_pem.len() > REQUEST_BYTES_MAX {
+        return Err(IssueError::Request(format!("it is larger than {REQUEST_BYTES_MAX} bytes")));
     }
     if let Some(bits) = rsa_bits(csr_pem)
         && !RSA_BITS.contains(&bits)
@@ -122,6 +116,8 @@ pub(crate) fn certificate(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rcgen::{BasicConstraints, KeyPair, PKCS_ECDSA_P256_SHA256};
 
     use super::*;
@@ -183,7 +179,7 @@ mod tests {
         let authority = csr(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
         assert!(matches!(read(&authority), Err(IssueError::Authority)));
         assert!(matches!(read("nothing"), Err(IssueError::Request(_))));
-        assert!(matches!(read(&"x".repeat(LARGEST + 1)), Err(IssueError::Request(_))));
+        assert!(matches!(read(&"x".repeat(REQUEST_BYTES_MAX + 1)), Err(IssueError::Request(_))));
         let weak = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rsa-1024.csr.pem")).unwrap();
         assert!(matches!(read(&weak), Err(IssueError::KeySize(1_024))));
     }

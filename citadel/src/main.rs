@@ -5,6 +5,7 @@
 
 mod bundle;
 mod issue;
+mod limits;
 mod options;
 mod policy;
 mod reload;
@@ -33,9 +34,14 @@ use api_xds::ca::server::CertificateServer;
 use clap::Parser as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
 
 use crate::{
+    limits::{GRACE, REQUESTS_MAX},
     options::Options,
     policy::{CITADEL, Policy},
     reload::Plugged,
@@ -43,9 +49,6 @@ use crate::{
     serve::Desk,
     token::Tokens,
 };
-
-/// How long calls under way may take when ending.
-const GRACE: Duration = Duration::from_secs(5);
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
@@ -139,7 +142,7 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
         let changed = move |root: &Root| show_expiry(root, clock);
         ending.run_until_cancelled(reload::keep(plugged, current, clock, changed)).await;
     });
-    let desk = Desk { root, policy, tokens, clock };
+    let desk = Desk { root, policy, tokens, clock, turns: Arc::new(Semaphore::new(REQUESTS_MAX)) };
     let identity = Identity::new();
     let own = RenewalOptions {
         wanted: Wanted::DnsNames(vec![format!("{CITADEL}.{}.svc", options.namespace)]),
@@ -147,18 +150,14 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
         roots: None,
     };
     tasks.spawn(Renewal::new(identity.clone(), own, desk.clone(), clock).run(stop.clone(), |_: &str| {}));
-    identity.wait().await;
+    if stop.run_until_cancelled(identity.wait()).await.is_none() {
+        return Ok(());
+    }
     certificate_gate.open();
 
     let tls = identity.server_config(false, vec![options.trust_domain], vec![b"h2".to_vec()])?;
     let routes = tonic::service::Routes::new(CertificateServer::new(desk));
     tracing::info!(address = %options.grpc_address, "certificate service is up");
-    grpc::serve(listener, Some(tls), routes, GRACE, stop.clone()).await.context("the certificate service failed")?;
-    stop.cancel();
-    while let Some(done) = tasks.join_next().await {
-        if let Err(error) = done {
-            tracing::error!(%error, "a task died");
-        }
-    }
-    Ok(())
+    let serving = grpc::serve(listener, Some(tls), routes, GRACE, stop.clone());
+    drain::beside(serving, tasks, &stop).await?.context("the certificate service failed")
 }

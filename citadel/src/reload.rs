@@ -4,21 +4,17 @@
 //! a restart on purpose; what is wrong or gone changes nothing either.
 //! Never here: reading the parts (`root`). One task, run by `main`.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use api_rt::clock::Clock;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use tokio::sync::watch;
 
-use crate::root::{self, Root, RootError};
-
-/// Between two looks. Kubernetes itself takes up to a minute to bring a changed Secret into a volume.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+use crate::{
+    limits::LOOK_EVERY,
+    root::{self, Root, RootError},
+};
 
 /// Where the user's authority is.
 pub(crate) enum Plugged {
@@ -84,6 +80,8 @@ async fn look(plugged: &Plugged, current: &watch::Sender<Arc<Root>>, now: System
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::root::tests::{intermediate, now, write};
 

@@ -12,18 +12,16 @@ use api_rt::{
 };
 use api_xds::ca::{CreateCertificateRequest, CreateCertificateResponse, server::Certificates};
 use rand::Rng as _;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
     issue::{self, IssueError},
+    limits::{REQUESTS_MAX, TOKEN_BYTES_MAX},
     policy::{CITADEL, Caller, Policy, Refusal, Wish},
     root::Root,
     token::{TokenError, Tokens},
 };
-
-/// Longest token, bytes.
-const LONGEST_TOKEN: usize = 16 * 1024;
 
 /// Why a caller gets no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +36,8 @@ enum Failure {
     Issue(#[from] IssueError),
     #[error("metadata {0:?} is not offered")]
     Metadata(String),
+    #[error("more than {REQUESTS_MAX} requests at once; try again later")]
+    Crowded,
 }
 
 impl Failure {
@@ -46,6 +46,7 @@ impl Failure {
         match self {
             Self::Caller(_) => metrics::counter!("citadel_server_authentication_failure_count").increment(1),
             Self::Unavailable(_) => metrics::counter!("citadel_server_authentication_unavailable_count").increment(1),
+            Self::Crowded => metrics::counter!("citadel_server_crowded_count").increment(1),
             Self::Policy(_) | Self::Metadata(_) => {
                 metrics::counter!("citadel_server_id_extraction_err_count").increment(1);
             }
@@ -63,6 +64,7 @@ impl Failure {
         match self {
             Self::Caller(_) => Status::unauthenticated(text),
             Self::Unavailable(_) => Status::unavailable(text),
+            Self::Crowded => Status::resource_exhausted(text),
             Self::Policy(Refusal::TooLong { .. }) | Self::Metadata(_) => Status::invalid_argument(text),
             Self::Policy(
                 Refusal::TrustDomain { .. }
@@ -89,13 +91,15 @@ pub(crate) struct Desk {
     pub(crate) tokens: Tokens,
     /// The time.
     pub(crate) clock: Clock,
+    /// A turn for each request that may be answered at once.
+    pub(crate) turns: Arc<Semaphore>,
 }
 
 fn bearer(metadata: &MetadataMap) -> Result<Option<String>, Failure> {
     let Some(value) = metadata.get("authorization") else { return Ok(None) };
     let text = value.to_str().map_err(|_| Failure::Caller("the authorization is not text".to_owned()))?;
     match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && token.len() <= LONGEST_TOKEN => {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && token.len() <= TOKEN_BYTES_MAX => {
             Ok(Some(token.trim().to_owned()))
         }
         Some(_) | None => Err(Failure::Caller("the authorization is no bearer token".to_owned())),
@@ -130,6 +134,7 @@ impl Desk {
 
     async fn answer(&self, request: Request<CreateCertificateRequest>) -> Result<Vec<String>, Failure> {
         metrics::counter!("citadel_server_csr_count").increment(1);
+        let _turn = self.turns.try_acquire().map_err(|_| Failure::Crowded)?;
         let caller = self.caller(request.metadata(), request.extensions().get::<Peer>()).await?;
         let CreateCertificateRequest { csr, validity_duration, metadata } = request.into_inner();
         let mut wish = Wish {

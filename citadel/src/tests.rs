@@ -18,9 +18,10 @@ use api_rt::{
 use api_xds::ca::{CreateCertificateRequest, client::CertificateClient, server::CertificateServer};
 use http_body_util::{BodyExt as _, Full};
 use kube::client::Body;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{
+    limits::REQUESTS_MAX,
     policy::tests::policy,
     root::Root,
     serve::Desk,
@@ -80,6 +81,7 @@ struct Citadel {
     options: CaOptions,
     folder: std::path::PathBuf,
     stop: CancellationToken,
+    turns: Arc<Semaphore>,
     serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -96,7 +98,8 @@ impl Citadel {
         std::fs::write(&roots, root.root_pem()).unwrap();
         let tokens = Tokens::Keys { jwks, issuer: ISSUER.into(), clock };
         let (_, root) = tokio::sync::watch::channel(Arc::new(root));
-        let desk = Desk { root, policy: policy(), tokens, clock };
+        let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let desk = Desk { root, policy: policy(), tokens, clock, turns: Arc::clone(&turns) };
         let identity = Identity::new();
         let wanted = Wanted::DnsNames(vec!["istio-citadel.istio-system.svc".into()]);
         let own = RenewalOptions { wanted, lifetime: Duration::from_secs(3_600), roots: None };
@@ -115,7 +118,7 @@ impl Citadel {
             token: Some(folder.join("token")),
             cluster: "Kubernetes".into(),
         };
-        Self { issuer, options, folder, stop, serving }
+        Self { issuer, options, folder, stop, turns, serving }
     }
 
     fn token(&self, subject: &str, audience: &str) {
@@ -162,6 +165,19 @@ async fn a_workload_gets_its_identity_by_token_and_again_by_its_certificate() {
     assert_ne!(first.serial(), second.serial());
     let admin = Wanted::Spiffe("spiffe://cluster.local/ns/shop/sa/admin".into());
     assert!(refused(citadel.ask(&identity, admin, HOUR).await).contains("may only have"));
+    citadel.end().await;
+}
+
+#[tokio::test]
+async fn one_request_too_many_is_told_to_come_again() {
+    let citadel = Citadel::start("crowded").await;
+    citadel.token("system:serviceaccount:shop:reviews", "istio-ca");
+    let others = citadel.turns.acquire_many(u32::try_from(REQUESTS_MAX).unwrap()).await.unwrap();
+    let wanted = || Wanted::Spiffe(REVIEWS.into());
+    let outcome = citadel.ask(&Identity::new(), wanted(), HOUR).await;
+    assert!(format!("{outcome:?}").contains("more than 1000 requests at once"), "{outcome:?}");
+    drop(others);
+    citadel.ask(&Identity::new(), wanted(), HOUR).await.unwrap();
     citadel.end().await;
 }
 

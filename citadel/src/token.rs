@@ -10,12 +10,10 @@ use api_rt::clock::Clock;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use serde::Deserialize;
 
-use crate::policy::Caller;
+use crate::{limits::TOKEN_SKEW, policy::Caller};
 
 /// The audience of tokens for the certificate authority.
 pub(crate) const AUDIENCE: &str = "istio-ca";
-/// How far clocks may be apart, seconds.
-const SKEW: u64 = 10;
 
 /// Why a token proves nothing.
 #[derive(Debug, thiserror::Error)]
@@ -101,10 +99,11 @@ fn check(token: &str, keys: &JwkSet, issuer: &str, now: u64) -> Result<Caller, T
     validation.validate_nbf = false;
     let key = DecodingKey::from_jwk(key).map_err(refused)?;
     let claims = decode::<Claims>(token, &key, &validation).map_err(refused)?.claims;
-    if now > claims.exp.saturating_add(SKEW) {
+    let skew = TOKEN_SKEW.as_secs();
+    if now > claims.exp.saturating_add(skew) {
         return Err(TokenError::Refused("the token has expired".to_owned()));
     }
-    if now.saturating_add(SKEW) < claims.nbf {
+    if now.saturating_add(skew) < claims.nbf {
         return Err(TokenError::Refused("the token is not valid yet".to_owned()));
     }
     let account = claims.sub.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
