@@ -144,12 +144,6 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
     };
     tasks.spawn(bundle::keep(client, registration, identity, clock, stop.clone(), state));
     tracing::info!(address = %options.https_address, "webhook is up");
-    webhook::serve(listener, tls, webhooks(settings), stop.clone()).await;
-    stop.cancel();
-    while let Some(done) = tasks.join_next().await {
-        if let Err(error) = done {
-            tracing::error!(%error, "a task died");
-        }
-    }
+    drain::beside(webhook::serve(listener, tls, webhooks(settings), stop.clone()), tasks, &stop).await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{log::Log, ready::Readiness};
+use crate::{drain, log::Log, ready::Readiness};
 
 /// Largest body of a request, bytes.
 const LARGEST_BODY: usize = 1 << 20;
@@ -20,6 +20,10 @@ const LARGEST_BODY: usize = 1 << 20;
 const MOST_CONNECTIONS: usize = 256;
 /// How long a client may take over its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take over its body; over: 408.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long answers under way may take when ending; over: they are cut.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request with its body read; the peer's `SocketAddr` is among its extensions.
 pub type Ask = Request<Bytes>;
@@ -125,9 +129,10 @@ impl Admin {
             return text(StatusCode::NOT_FOUND, format!("no such page; there are: {}\n", known.join(" ")));
         };
         let (head, body) = request.into_parts();
-        match Limited::new(body, LARGEST_BODY).collect().await {
-            Ok(whole) => route(Request::from_parts(head, whole.to_bytes())).await,
-            Err(error) => text(StatusCode::BAD_REQUEST, format!("could not read the request: {error}\n")),
+        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {
+            Ok(Ok(whole)) => route(Request::from_parts(head, whole.to_bytes())).await,
+            Ok(Err(error)) => text(StatusCode::BAD_REQUEST, format!("could not read the request: {error}\n")),
+            Err(_) => text(StatusCode::REQUEST_TIMEOUT, format!("its body did not come within {BODY_TIMEOUT:?}\n")),
         }
     }
 
@@ -148,7 +153,7 @@ impl Admin {
                 },
             }
         }
-        while connections.join_next().await.is_some() {}
+        drain::finish(connections, END_TIMEOUT).await;
     }
 }
 
@@ -206,6 +211,25 @@ mod tests {
         let mut reply = String::new();
         socket.read_to_string(&mut reply).await.unwrap();
         reply
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_go_on_holds_nothing_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let admin = Admin::new("test", "1", &Readiness::new());
+        let serving = tokio::spawn(admin.serve(listener, stop.clone()));
+        let half = b"POST /ready HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n";
+        let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+        slow.write_all(half).await.unwrap();
+        let mut reply = [0; 12];
+        slow.read_exact(&mut reply).await.unwrap();
+        assert_eq!(&reply, b"HTTP/1.1 408");
+        let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+        slow.write_all(half).await.unwrap();
+        stop.cancel();
+        serving.await.unwrap();
     }
 
     #[tokio::test]
