@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use api_rt::drain;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 const LARGEST_BODY: usize = 6 << 20;
 /// Most connections at once.
 const MOST_CONNECTIONS: usize = 512;
-/// How long a handshake, a request's head and its body may take, each.
+/// How long a handshake, a request's head and its body may take, each, and all that is under way when ending.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What the API server asks.
@@ -236,7 +237,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, webhoo
             },
         }
     }
-    while connections.join_next().await.is_some() {}
+    drain::finish(connections, LIMIT).await;
 }
 
 async fn connection(

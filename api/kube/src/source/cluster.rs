@@ -6,7 +6,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::note::{Note, ObjectRef, Severity};
 use api_mesh::object::{Kind, Strictness, from_json};
@@ -20,7 +24,7 @@ use kube::{
 };
 use serde_json::Value;
 use tokio::{
-    sync::{Barrier, mpsc},
+    sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 
@@ -74,17 +78,16 @@ impl Selection {
 
 pub(super) fn watch(client: &Client, selections: Vec<Selection>, events: &mpsc::Sender<Event>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let all = Arc::new(Barrier::new(selections.len() + 1));
+    let count = u32::try_from(selections.len()).unwrap_or(u32::MAX);
+    let told = Arc::new(Semaphore::new(0));
     for selection in selections {
-        let synced = Arc::clone(&all);
-        let watched = Watched { selection, events: events.clone(), known: HashMap::new(), broken: HashMap::new() };
-        tasks.spawn(watched.run(client.clone(), async move {
-            synced.wait().await;
-        }));
+        let watched = Watched { selection, events: events.clone(), known: HashMap::new(), broken: HashSet::new() };
+        tasks.spawn(watched.run(client.clone(), Arc::clone(&told)));
     }
     let events = events.clone();
     tasks.spawn(async move {
-        all.wait().await;
+        // One permit for each kind of which everything was told.
+        let Ok(_all) = told.acquire_many(count).await else { return };
         if events.send(Event::Synced).await.is_err() {
             tracing::debug!("nobody reads the source any more");
         }
@@ -101,14 +104,14 @@ struct Watched {
     /// Version of each object that was told last.
     known: HashMap<Key, String>,
     /// Objects that cannot be read.
-    broken: HashMap<Key, ()>,
+    broken: HashSet<Key>,
 }
 
 /// The reader of events has gone.
 struct Ended;
 
 impl Watched {
-    async fn run(mut self, client: Client, synced: impl Future<Output = ()> + Send + 'static) {
+    async fn run(mut self, client: Client, told: Arc<Semaphore>) {
         let kind = self.selection.kind;
         let version = kind.versions().first().copied().unwrap_or_default();
         let gvk = GroupVersionKind::gvk(kind.group(), version, kind.name());
@@ -127,7 +130,7 @@ impl Watched {
         let mut stream = watcher(api, config).boxed();
         let mut back_off = BackOff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut listed: Option<HashMap<Key, String>> = None;
-        let mut synced = Some(synced);
+        let mut first = Some(told);
         loop {
             let event = match stream.try_next().await {
                 Ok(Some(event)) => event,
@@ -137,8 +140,8 @@ impl Watched {
                     if is_absent(&error) {
                         tracing::debug!(kind = kind.name(), again_in = ?wait, "the cluster does not have this kind yet");
                         // Nothing of a kind that does not exist is a complete answer.
-                        if let Some(done) = synced.take() {
-                            tokio::spawn(done);
+                        if let Some(told) = first.take() {
+                            told.add_permits(1);
                         }
                     } else {
                         tracing::warn!(kind = kind.name(), %error, again_in = ?wait, "could not watch");
@@ -161,8 +164,8 @@ impl Watched {
                 }
                 watcher::Event::InitDone => {
                     let told = self.forget_all_but(listed.take().unwrap_or_default()).await;
-                    if let Some(done) = synced.take() {
-                        tokio::spawn(done);
+                    if let Some(first) = first.take() {
+                        first.add_permits(1);
                     }
                     told
                 }
@@ -192,13 +195,13 @@ impl Watched {
         self.known.insert(key.clone(), version);
         match from_json(value(self.selection.kind, object), Strictness::Report) {
             Ok((stored, _unknown)) => {
-                if self.broken.remove(&key).is_some() {
+                if self.broken.remove(&key) {
                     self.tell(Event::Mended(self.reference(&key))).await?;
                 }
                 self.tell(Event::Apply(stored)).await
             }
             Err(error) => {
-                self.broken.insert(key.clone(), ());
+                self.broken.insert(key.clone());
                 let (path, text) = path_and_text(&error);
                 let note = Note { severity: Severity::Error, object: self.reference(&key), path, text, code: None };
                 self.tell(Event::Broken(Problem { place: None, note })).await
