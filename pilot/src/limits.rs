@@ -44,6 +44,8 @@ pub(crate) const RIGHT_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) const CACHE_SWEEP: Duration = Duration::from_secs(60);
 /// How long new routes wait for the endpoints of new clusters to be asked for; over: they are sent all the same.
 pub(crate) const WARMING_LIMIT: Duration = Duration::from_millis(300);
+/// Events taken from the source at once; over: they wait, and the source stops reading.
+pub(crate) const EVENTS_AT_ONCE: usize = 1024;
 /// Quiet time after a change before the mesh is resolved again.
 pub(crate) const QUIET: Duration = Duration::from_millis(100);
 /// Longest time that further changes put it off.
@@ -56,6 +58,9 @@ pub(crate) const STREAM_GRACE: Duration = Duration::from_secs(2);
 pub(crate) const REVIEWS_AT_ONCE: usize = 2;
 /// Changes of objects' status a second; over: they wait, and only the newest of an object is written.
 pub(crate) const STATUS_WRITES_PER_SECOND: u32 = 10;
+
+/// How soon a status is written again after the API server did not answer.
+pub(crate) const STATUS_RETRY: Duration = Duration::from_secs(2);
 
 const _: () = assert!(AUDIENCES_UNPROVEN_MAX < AUDIENCES_MAX);
 const _: () = assert!(QUIET.as_millis() <= QUIET_MAX.as_millis());

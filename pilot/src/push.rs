@@ -21,12 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cache::Cache,
-    limits::{CACHE_SWEEP, QUIET, QUIET_ENDPOINTS, QUIET_MAX},
+    limits::{CACHE_SWEEP, EVENTS_AT_ONCE, QUIET, QUIET_ENDPOINTS, QUIET_MAX},
     world::World,
 };
-
-/// Events taken at once.
-const BATCH: usize = 1024;
 
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
@@ -155,7 +152,7 @@ impl Push {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                taken = source.next_many(&mut batch, BATCH) => {
+                taken = source.next_many(&mut batch, EVENTS_AT_ONCE) => {
                     if taken == 0 {
                         break;
                     }

@@ -21,10 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::STATUS_WRITES_PER_SECOND;
-
-/// How soon a write is tried again after the API server did not answer.
-const RETRY: Duration = Duration::from_secs(2);
+use crate::limits::{STATUS_RETRY, STATUS_WRITES_PER_SECOND};
 
 /// What is said about each object.
 pub(crate) type Saying = BTreeMap<ObjectRef, Vec<Note>>;
@@ -130,6 +127,7 @@ pub(crate) async fn run(client: Client, mut reports: Reports, clock: Clock, stop
             let Some(object) = next else {
                 tokio::select! {
                     changed = reports.notes.changed() => if changed.is_err() { return },
+                    changed = reports.carrying.changed() => if changed.is_err() { return },
                     changed = reports.leads.changed() => {
                         if changed.is_err() { return }
                         // Another leader may write meanwhile; what was written is unknown then.
@@ -146,7 +144,7 @@ pub(crate) async fn run(client: Client, mut reports: Reports, clock: Clock, stop
                 Err(error @ kube::Error::Api(_)) => tracing::warn!(%object, %error, "the status was not taken"),
                 Err(error) => {
                     tracing::warn!(%object, %error, "the status could not be written; it is tried again");
-                    clock.sleep(RETRY).await;
+                    clock.sleep(STATUS_RETRY).await;
                     continue;
                 }
             }
