@@ -97,7 +97,6 @@ async fn patched(
     let validation = FieldValidation::of(call)?;
     let kind = &call.target.kind;
     let unknown = std::sync::Mutex::new(Vec::new());
-    // The change may run again when another writer was faster: it must not keep an old resourceVersion.
     let value = update::change(core, call, warnings, Recorded::Update, |old| {
         let mut new = compute(old)?;
         let mut found = Vec::new();

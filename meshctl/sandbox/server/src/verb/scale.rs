@@ -17,60 +17,61 @@ use crate::reply::{Body, Cause, Refusal, json_body};
 
 pub(crate) async fn run(core: &Core, call: &Call) -> Result<Response<Body>, Refusal> {
     let kind = &call.target.kind;
-    let item = update::stored(core, call)?;
-    let current = scale(kind, &convert::view(kind, &item));
-    let wanted = match call.target.verb {
-        "get" => return Ok(json_body(StatusCode::OK, &current)),
-        "update" => body::decode(body::format(&call.headers)?, &call.body).map_err(Refusal::bad_request)?.value,
-        "patch" => {
-            let change = || -> Result<Value, Refusal> {
-                serde_json::from_slice(&call.body)
-                    .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))
-            };
-            match body::media_type(&call.headers) {
-                "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
-                    patch::merge::apply(&current, &change()?)
-                }
-                "application/json-patch+json" => patch::json::apply(&patch::json::parse(&call.body)?, &current)?,
-                "application/apply-patch+yaml" => {
-                    patch::merge::apply(&current, &body::yaml(&call.body).map_err(Refusal::bad_request)?)
-                }
-                _ => {
-                    return Err(Refusal::new(
-                        415,
-                        "UnsupportedMediaType",
-                        "the body of the request was in an unknown format",
-                    ));
-                }
-            }
+    let wanted: Wanted = match call.target.verb {
+        "get" => {
+            let item = update::stored(core, call)?;
+            return Ok(json_body(StatusCode::OK, &scale(kind, &convert::view(kind, &item))));
         }
+        "update" => {
+            let body = body::decode(body::format(&call.headers)?, &call.body).map_err(Refusal::bad_request)?.value;
+            Box::new(move |_| Ok(body.clone()))
+        }
+        "patch" => patch(call)?,
         _ => return Err(Refusal::method_not_allowed()),
     };
-    let replicas = wanted.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-    if replicas < 0 {
-        let cause = Cause::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
-        return Err(Refusal::invalid_as("Scale", "autoscaling", &call.target.name, &[cause]));
-    }
-    let revision = object::text(&wanted, "/metadata/resourceVersion").to_owned();
     let path = paths(kind).0;
-    let mut inner = Call {
-        target: crate::request::Target { subresource: String::new(), verb: "update", ..call.target.clone() },
-        query: call.query.clone(),
-        headers: call.headers.clone(),
-        body: call.body.clone(),
-        user: call.user.clone(),
-    };
-    "scale".clone_into(&mut inner.target.subresource);
-    let value = update::change(core, &inner, &mut Vec::new(), Recorded::Update, |old| {
+    // Computed from the object of each attempt: a client that names no revision loses no race.
+    let value = update::change(core, call, &mut Vec::new(), Recorded::Update, |old| {
+        let wanted = wanted(&scale(kind, old))?;
+        let replicas = wanted.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+        if replicas < 0 {
+            let cause = Cause::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
+            return Err(Refusal::invalid_as("Scale", "autoscaling", &call.target.name, &[cause]));
+        }
         let mut new = old.clone();
         set(&mut new, &path, replicas.into());
+        let revision = object::text(&wanted, "/metadata/resourceVersion");
         if !revision.is_empty() {
-            object::metadata(&mut new).insert("resourceVersion".to_owned(), revision.clone().into());
+            object::metadata(&mut new).insert("resourceVersion".to_owned(), revision.into());
         }
         Ok(new)
     })
     .await?;
     Ok(json_body(StatusCode::OK, &scale(kind, &value)))
+}
+
+/// From the present Scale to the wanted one.
+type Wanted = Box<dyn Fn(&Value) -> Result<Value, Refusal> + Send + Sync>;
+
+fn patch(call: &Call) -> Result<Wanted, Refusal> {
+    Ok(match body::media_type(&call.headers) {
+        "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+            let change: Value = serde_json::from_slice(&call.body)
+                .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+            Box::new(move |current| Ok(patch::merge::apply(current, &change)))
+        }
+        "application/json-patch+json" => {
+            let change = patch::json::parse(&call.body)?;
+            Box::new(move |current| patch::json::apply(&change, current))
+        }
+        "application/apply-patch+yaml" => {
+            let config = body::yaml(&call.body).map_err(Refusal::bad_request)?;
+            Box::new(move |current| Ok(patch::merge::apply(current, &config)))
+        }
+        _ => {
+            return Err(Refusal::new(415, "UnsupportedMediaType", "the body of the request was in an unknown format"));
+        }
+    })
 }
 
 /// JSON pointers of wanted replicas, present replicas and selector.

@@ -65,7 +65,10 @@ pub(crate) async fn change(
 ) -> Result<Value, Refusal> {
     let kind = &call.target.kind;
     let dry_run = call.dry_run()?;
+    let said_before = warnings.len();
     for _ in 0..ATTEMPTS {
+        // What an attempt that lost its race was warned of is said again by the next.
+        warnings.truncate(said_before);
         let item = stored(core, call)?;
         let old = convert::view(kind, &item);
         let mut new = compute(&old)?;
@@ -74,7 +77,6 @@ pub(crate) async fn change(
         if bound {
             return Err(Refusal::modified(kind, &call.target.name));
         }
-        let from_body = !wanted.is_empty();
         keep_server_fields(kind, call, &old, &mut new)?;
         let mut asked = admission::Ask::new(call, Operation::Update, dry_run);
         defaults::fill(kind, &mut new);
@@ -109,9 +111,9 @@ pub(crate) async fn change(
                 after_write(core, kind);
                 return Ok(value);
             }
-            Err(WriteError::Modified) if !from_body || recorded == Recorded::Itself => {
-                give_back(core, taken.as_ref(), &old);
-            }
+            // Someone was faster. A request that names a revision is refused by the next look at the object; any other
+            // is computed anew from what is there then.
+            Err(WriteError::Modified) => give_back(core, taken.as_ref(), &old),
             Err(error) => {
                 give_back(core, taken.as_ref(), &old);
                 return Err(refuse(kind, &call.target.name, &error));

@@ -11,6 +11,7 @@ mod custom;
 mod endings;
 mod lists;
 mod objects;
+mod races;
 
 use std::time::Duration;
 
