@@ -70,7 +70,7 @@ async fn store_as(
     {
         warnings.push(warning.clone());
     }
-    begin(kind, &call.target.namespace, &mut value)?;
+    let generated = begin(kind, &call.target.namespace, &mut value)?;
     patch::managed::drop_incoming(&mut value);
     defaults::on_create(core, kind, &mut value);
     let mut asked = admission::Ask::new(call, Operation::Create, dry_run);
@@ -92,10 +92,13 @@ async fn store_as(
         if let Some(service) = taken {
             core.allocator.release(&service, None);
         }
+        if core.store.get(&kind.storage, object::namespace(&value), object::name(&value)).is_some() {
+            return Err(Refusal::exists(kind, object::name(&value)));
+        }
         input::arrange(kind, &mut value);
         return Ok(value);
     }
-    let stored = insert(core, kind, &mut value).await;
+    let stored = insert(core, kind, &mut value, generated).await;
     match stored {
         Ok(stored) => {
             after_write(core, kind);
@@ -121,8 +124,15 @@ fn shown_name(value: &Value) -> &str {
     object::name(value)
 }
 
+/// Where an object's name is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Given,
+    Generated,
+}
+
 /// Fills the metadata that only the server sets.
-fn begin(kind: &Kind, namespace: &str, value: &mut Value) -> Result<(), Refusal> {
+fn begin(kind: &Kind, namespace: &str, value: &mut Value) -> Result<Name, Refusal> {
     if kind.has("status") && kind.storage != "nodes" {
         object::take(object::object(value), "status");
     }
@@ -134,6 +144,7 @@ fn begin(kind: &Kind, namespace: &str, value: &mut Value) -> Result<(), Refusal>
     if kind.namespaced {
         metadata.insert("namespace".to_owned(), namespace.into());
     }
+    let origin = if generated.is_some() { Name::Generated } else { Name::Given };
     if let Some(name) = generated {
         metadata.insert("name".to_owned(), name.into());
     }
@@ -146,7 +157,7 @@ fn begin(kind: &Kind, namespace: &str, value: &mut Value) -> Result<(), Refusal>
     if defaults::has_generation(kind) {
         metadata.insert("generation".to_owned(), 1.into());
     }
-    Ok(())
+    Ok(origin)
 }
 
 fn generated_name(value: &Value) -> Option<String> {
@@ -168,8 +179,7 @@ pub(crate) fn suffix() -> String {
     (0..5).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect()
 }
 
-async fn insert(core: &Core, kind: &Kind, value: &mut Value) -> Result<Value, Refusal> {
-    let generated = !object::text(value, "/metadata/generateName").is_empty();
+async fn insert(core: &Core, kind: &Kind, value: &mut Value, origin: Name) -> Result<Value, Refusal> {
     for attempt in 1.. {
         let mut stored = value.clone();
         convert::to_storage(kind, &mut stored);
@@ -178,7 +188,7 @@ async fn insert(core: &Core, kind: &Kind, value: &mut Value) -> Result<Value, Re
         let (namespace, name) = (object::namespace(value).to_owned(), object::name(value).to_owned());
         match core.store.put(&kind.storage, &namespace, &name, Expect::Absent, stored).await {
             Ok(item) => return Ok(convert::view(kind, &item)),
-            Err(WriteError::Exists) if generated && attempt < GENERATE_ATTEMPTS => {
+            Err(WriteError::Exists) if origin == Name::Generated && attempt < GENERATE_ATTEMPTS => {
                 let base = object::text(value, "/metadata/generateName").to_owned();
                 object::metadata(value).insert("name".to_owned(), format!("{base}{}", suffix()).into());
             }

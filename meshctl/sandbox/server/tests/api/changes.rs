@@ -79,6 +79,8 @@ async fn dry_runs_store_nothing() {
     cluster.expect("GET", &format!("{MAPS}/a"), Value::Null, 404).await;
     cluster.expect("POST", &format!("{MAPS}?dryRun=Some"), map("a", json!({})), 422).await;
     cluster.expect("POST", MAPS, map("a", json!({"k": "v"})), 201).await;
+    let exists = cluster.expect("POST", &format!("{MAPS}?dryRun=All"), map("a", json!({})), 409).await;
+    assert_eq!(message(&exists), "configmaps \"a\" already exists");
     cluster.patch("merge", &format!("{MAPS}/a?dryRun=All"), json!({"data": {"k": "w"}}), 200).await;
     cluster.expect("DELETE", &format!("{MAPS}/a?dryRun=All"), Value::Null, 200).await;
     assert_eq!(cluster.expect("GET", &format!("{MAPS}/a"), Value::Null, 200).await["data"]["k"], "v");

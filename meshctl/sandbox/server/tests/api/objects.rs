@@ -90,6 +90,10 @@ async fn bodies_must_fit_the_request() {
     ] {
         assert_eq!(message(&cluster.expect("POST", MAPS, body, want).await), text);
     }
+    let both = json!({"metadata": {"name": "n", "generateName": "n-"}});
+    cluster.expect("POST", MAPS, both.clone(), 201).await;
+    let again = cluster.expect("POST", MAPS, both, 409).await;
+    assert_eq!(message(&again), "configmaps \"n\" already exists", "a given name is never replaced by another");
     let named = cluster.expect("POST", MAPS, json!({"metadata": {"generateName": "a-"}}), 201).await;
     assert_eq!(named["metadata"]["name"].as_str().unwrap().len(), 7);
     let bad = cluster.expect("POST", MAPS, map("A_b", json!({})), 422).await;
