@@ -29,7 +29,7 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn of(call: &Call) -> Result<Self, Refusal> {
         let mut options = Self {
-            grace: call.query.filled("gracePeriodSeconds").and_then(|text| text.parse().ok()),
+            grace: call.query.filled("gracePeriodSeconds").map(seconds).transpose()?,
             propagation: call.query.filled("propagationPolicy").map(str::to_owned),
             dry_run: call.dry_run()?,
             ..Self::default()
@@ -77,6 +77,10 @@ impl Options {
         }
         Ok(())
     }
+}
+
+fn seconds(text: &str) -> Result<i64, Refusal> {
+    text.parse().map_err(|_| Refusal::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
 }
 
 /// What became of the object.
@@ -314,7 +318,7 @@ pub(crate) async fn evict(core: &Core, call: &Call) -> Result<Response<Body>, Re
 
 /// A budget that allows no more disruption stands in the way of a running Pod.
 fn blocked_by_budget(core: &Core, pod: &Value) -> bool {
-    if matches!(object::text(pod, "/status/phase"), "Succeeded" | "Failed" | "Pending") {
+    if matches!(object::text(pod, "/status/phase"), "Succeeded" | "Failed" | "Pending") || is_ending(pod) {
         return false;
     }
     let (budgets, _) = core.store.list("poddisruptionbudgets.policy", Some(object::namespace(pod)));
@@ -328,7 +332,7 @@ fn blocked_by_budget(core: &Core, pod: &Value) -> bool {
         let pods: Vec<Value> =
             core.store.list("pods", Some(object::namespace(pod))).0.iter().map(|item| item.value()).collect();
         let chosen: Vec<&Value> = pods.iter().filter(|pod| labels.matches_object(pod)).collect();
-        let healthy = chosen.iter().filter(|pod| is_ready(pod)).count();
+        let healthy = chosen.iter().filter(|pod| is_ready(pod) && !is_ending(pod)).count();
         let healthy = i64::try_from(healthy).unwrap_or(i64::MAX);
         let all = i64::try_from(chosen.len()).unwrap_or(i64::MAX);
         let wanted = match (budget.pointer("/spec/minAvailable"), budget.pointer("/spec/maxUnavailable")) {
@@ -345,6 +349,11 @@ fn is_ready(pod: &Value) -> bool {
     object::items(pod, "/status/conditions")
         .iter()
         .any(|condition| object::text(condition, "/type") == "Ready" && object::text(condition, "/status") == "True")
+}
+
+/// A Pod that is being deleted counts for no budget, though it may still answer.
+fn is_ending(pod: &Value) -> bool {
+    !object::text(pod, "/metadata/deletionTimestamp").is_empty()
 }
 
 /// A number, or a percentage of all, rounded up.

@@ -67,6 +67,7 @@ async fn evictions_keep_to_budgets() {
     for name in ["a", "b"] {
         let mut one = pod(name);
         one["metadata"]["labels"] = json!({"app": "x"});
+        one["spec"]["nodeName"] = json!("n");
         cluster.expect("POST", PODS, one, 201).await;
         cluster.patch("merge", &format!("{PODS}/{name}/status"), ready.clone(), 200).await;
     }
@@ -77,4 +78,10 @@ async fn evictions_keep_to_budgets() {
     cluster.expect("POST", &format!("{PODS}/a/eviction"), eviction("a"), 201).await;
     let refused = cluster.expect("POST", &format!("{PODS}/b/eviction"), eviction("b"), 429).await;
     assert_eq!(message(&refused), "Cannot evict pod as it would violate the pod's disruption budget.");
+    // The first is on its way out, answers still, and counts no more; asking again for it disrupts nothing.
+    assert!(
+        cluster.expect("GET", &format!("{PODS}/a"), Value::Null, 200).await["metadata"]["deletionTimestamp"]
+            .is_string()
+    );
+    cluster.expect("POST", &format!("{PODS}/a/eviction"), eviction("a"), 201).await;
 }
