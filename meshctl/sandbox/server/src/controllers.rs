@@ -8,6 +8,7 @@ mod daemon_set;
 mod deployment;
 mod endpoints;
 mod event;
+mod expire;
 mod garbage;
 mod inventory;
 mod job;
@@ -40,6 +41,7 @@ pub async fn run(client: kube::Client, stop: CancellationToken) {
     let writer = Writer::new(client.clone(), world.clone(), recorder);
     let mut tasks = JoinSet::new();
     tasks.spawn(events);
+    tasks.spawn(expire::run(client.clone()));
     tasks.spawn(watch::run(client, world.clone(), stop.clone()));
     tasks.spawn(work::run(world, writer, stop.clone()));
     stop.cancelled().await;
