@@ -84,7 +84,8 @@ pub(crate) fn reconcile(thing: &Thing, owners: &[Owner], dependents: &[Thing]) -
             .filter(|(_, state)| **state == Owner::There)
             .map(|(owner, _)| owner)
             .collect();
-        let patch = json!({ "metadata": { "uid": thing.uid, "ownerReferences": kept } });
+        let version = thing.version.to_string();
+        let patch = json!({ "metadata": { "uid": thing.uid, "resourceVersion": version, "ownerReferences": kept } });
         return vec![Write::MergeInto { resource: thing.resource.clone(), key: thing.key.clone(), patch }];
     }
     let policy = if has(thing, ORPHAN) {
@@ -122,12 +123,12 @@ fn has(thing: &Thing, finalizer: &str) -> bool {
 }
 
 fn delete(thing: &Thing, policy: Policy) -> Write {
-    Write::Delete {
+    Write::Collect {
         resource: thing.resource.clone(),
         key: thing.key.clone(),
         uid: thing.uid.clone(),
+        version: thing.version,
         policy,
-        report: None,
     }
 }
 
@@ -140,7 +141,8 @@ fn without_finalizer(thing: &Thing, finalizer: &str) -> Write {
 
 fn without_owner(thing: &Thing, uid: &str) -> Write {
     let kept: Vec<&OwnerReference> = thing.owners.iter().filter(|owner| owner.uid != uid).collect();
-    let patch = json!({ "metadata": { "uid": thing.uid, "ownerReferences": kept } });
+    let version = thing.version.to_string();
+    let patch = json!({ "metadata": { "uid": thing.uid, "resourceVersion": version, "ownerReferences": kept } });
     Write::MergeInto { resource: thing.resource.clone(), key: thing.key.clone(), patch }
 }
 
@@ -172,7 +174,7 @@ mod tests {
         let said: Vec<String> = reconcile(thing, owners, dependents)
             .into_iter()
             .map(|write| match write {
-                Write::Delete { key, policy, .. } => format!("delete {} {policy:?}", key.name),
+                Write::Collect { key, policy, version: 1, .. } => format!("delete {} {policy:?}", key.name),
                 Write::MergeInto { key, patch, .. } => {
                     let what = if patch.pointer("/metadata/finalizers").is_some() { "finalizers" } else { "owners" };
                     let left = patch

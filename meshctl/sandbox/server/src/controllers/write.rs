@@ -26,6 +26,8 @@ pub(crate) enum Write {
     Replace { part: &'static str, object: Value },
     /// Deletes an object, if it still is the one meant.
     Delete { resource: Arc<Resource>, key: Key, uid: String, policy: Policy, report: Option<Report> },
+    /// Deletes an object, if it still is as it was when this was decided: its owners may have changed since.
+    Collect { resource: Arc<Resource>, key: Key, uid: String, version: u64, policy: Policy },
     /// Makes a part of an object, such as a Pod's binding.
     CreatePart { kind: &'static str, key: Key, part: &'static str, object: Value },
     /// Tells whoever describes the object.
@@ -152,28 +154,52 @@ impl Writer {
                 Ok(())
             }
             Write::Delete { resource, key, uid, policy, report } => {
-                let options = json!({
-                    "kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy.name(),
-                    "preconditions": { "uid": uid },
-                });
-                match self.ask("delete", "DELETE", &resource.object(&key, ""), JSON, &options).await {
-                    // The object as it is now, where it waits for someone; else only "Success".
-                    Ok(answer) if text(&answer, "/kind") == resource.kind => self.absorb(&resource, answer),
-                    Ok(_) => self.world.forget(&resource, &key, &uid),
+                match self.delete(&resource, &key, &uid, &json!({ "uid": uid }), policy).await {
+                    Ok(()) => {
+                        if let Some(report) = report {
+                            self.recorder.record(report);
+                        }
+                        Ok(())
+                    }
                     // Gone, or another of that name.
-                    Err(error) if matches!(error.code(), Some(404 | 409)) => return Ok(()),
-                    Err(error) => return Err(error),
+                    Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
+                    Err(error) => Err(error),
                 }
-                if let Some(report) = report {
-                    self.recorder.record(report);
+            }
+            Write::Collect { resource, key, uid, version, policy } => {
+                let only = json!({ "uid": uid, "resourceVersion": version.to_string() });
+                match self.delete(&resource, &key, &uid, &only, policy).await {
+                    Err(error) if error.code() == Some(404) => Ok(()),
+                    done => done,
                 }
-                Ok(())
             }
             Write::CreatePart { kind, key, part, object } => {
                 let url = builtin(kind)?.object(&key, part);
                 self.ask("create", "POST", &url, JSON, &object).await.map(drop)
             }
         }
+    }
+
+    async fn delete(
+        &self,
+        resource: &Resource,
+        key: &Key,
+        uid: &str,
+        preconditions: &Value,
+        policy: Policy,
+    ) -> Result<(), WriteError> {
+        let options = json!({
+            "kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy.name(),
+            "preconditions": preconditions,
+        });
+        let answer = self.ask("delete", "DELETE", &resource.object(key, ""), JSON, &options).await?;
+        // The object as it is now, where it waits for someone; else only "Success".
+        if text(&answer, "/kind") == resource.kind {
+            self.absorb(resource, answer);
+        } else {
+            self.world.forget(resource, key, uid);
+        }
+        Ok(())
     }
 
     async fn create(&self, object: &Value, report: Option<CreateReport>) -> Result<(), WriteError> {
