@@ -4,11 +4,13 @@
 //! Never here: what objects mean, the index in memory. Called by `store`.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableTable, TableDefinition};
+use serde::de::IgnoredAny;
 use tokio::sync::oneshot;
 
 /// Key: resource, namespace and name, joined by NUL. Value: the object's revision (8 bytes, big endian) and its JSON.
@@ -30,6 +32,12 @@ pub enum DiskError {
     /// A read failed.
     #[error("the database cannot be read")]
     Read(#[source] Box<redb::Error>),
+    /// An object is not what this program wrote.
+    #[error("the database is damaged at {key:?}")]
+    Damaged {
+        /// Resource, namespace and name, as the database has them.
+        key: String,
+    },
     /// The writer's thread could not be started.
     #[error("the database's thread cannot be started")]
     Thread(#[source] std::io::Error),
@@ -44,7 +52,9 @@ pub(super) struct Op {
 }
 
 pub(super) struct Row {
-    pub(super) key: String,
+    pub(super) resource: String,
+    pub(super) namespace: Box<str>,
+    pub(super) name: Box<str>,
     pub(super) revision: u64,
     pub(super) json: Bytes,
 }
@@ -53,6 +63,8 @@ pub(super) struct Row {
 pub(super) struct Disk {
     queue: Option<mpsc::Sender<Op>>,
     thread: Option<thread::JoinHandle<()>>,
+    /// A commit has failed: nothing is written any more, as later writes could rest on the lost ones.
+    broken: Arc<AtomicBool>,
 }
 
 impl Disk {
@@ -65,13 +77,27 @@ impl Disk {
         begin.open_table(OBJECTS).map_err(|error| open(error.into()))?;
         begin.open_table(COUNTERS).map_err(|error| open(error.into()))?;
         begin.commit().map_err(|error| open(error.into()))?;
-        let (rows, revision) = read(&database).map_err(|error| DiskError::Read(Box::new(error)))?;
+        let (raw, revision) = read(&database).map_err(|error| DiskError::Read(Box::new(error)))?;
+        let rows = raw.into_iter().map(row).collect::<Result<_, _>>()?;
         let (queue, ops) = mpsc::channel();
+        let broken = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&broken);
         let thread = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write_all(&database, &ops))
+            .spawn(move || write_all(&database, &ops, &told))
             .map_err(DiskError::Thread)?;
-        Ok((Self { queue: Some(queue), thread: Some(thread) }, rows, revision))
+        Ok((Self { queue: Some(queue), thread: Some(thread), broken }, rows, revision))
+    }
+
+    /// Whether nothing can be written any more, until the next start.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// As after a commit that failed.
+    #[cfg(test)]
+    pub(super) fn give_up(&self) {
+        self.broken.store(true, Ordering::Release);
     }
 
     /// Queues a write; the order of calls is the order on disk.
@@ -95,25 +121,40 @@ impl Drop for Disk {
     }
 }
 
-fn read(database: &Database) -> Result<(Vec<Row>, u64), redb::Error> {
+/// A key and its value, as they stand in the file.
+type Raw = (String, Vec<u8>);
+
+fn row((key, value): Raw) -> Result<Row, DiskError> {
+    let mut parts = key.splitn(3, '\0');
+    let names = (parts.next(), parts.next(), parts.next());
+    let content = value.split_first_chunk().filter(|(_, json)| serde_json::from_slice::<IgnoredAny>(json).is_ok());
+    match (names, content) {
+        ((Some(resource), Some(namespace), Some(name)), Some((revision, json))) => Ok(Row {
+            resource: resource.to_owned(),
+            namespace: namespace.into(),
+            name: name.into(),
+            revision: u64::from_be_bytes(*revision),
+            json: Bytes::copy_from_slice(json),
+        }),
+        _ => Err(DiskError::Damaged { key }),
+    }
+}
+
+fn read(database: &Database) -> Result<(Vec<Raw>, u64), redb::Error> {
     use redb::ReadableDatabase as _;
     let transaction = database.begin_read()?;
     let table = transaction.open_table(OBJECTS)?;
     let mut rows = Vec::new();
     for entry in table.iter()? {
         let (key, value) = entry?;
-        let (revision, json) = value.value().split_at_checked(8).unwrap_or_default();
-        let revision = <[u8; 8]>::try_from(revision).map(u64::from_be_bytes).unwrap_or_default();
-        rows.push(Row { key: key.value().to_owned(), revision, json: Bytes::copy_from_slice(json) });
+        rows.push((key.value().to_owned(), value.value().to_owned()));
     }
     let counters = transaction.open_table(COUNTERS)?;
     let revision = counters.get(REVISION)?.map_or(0, |value| value.value());
     Ok((rows, revision))
 }
 
-fn write_all(database: &Database, ops: &mpsc::Receiver<Op>) {
-    // After a failed commit nothing may be acknowledged: later writes could rest on the lost ones.
-    let mut broken = false;
+fn write_all(database: &Database, ops: &mpsc::Receiver<Op>, broken: &AtomicBool) {
     while let Ok(first) = ops.recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
@@ -121,16 +162,18 @@ fn write_all(database: &Database, ops: &mpsc::Receiver<Op>) {
         {
             batch.push(next);
         }
-        if !broken && let Err(error) = commit(database, &batch) {
+        let mut good = !broken.load(Ordering::Acquire);
+        if good && let Err(error) = commit(database, &batch) {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "the store cannot be written; it is read-only now"
             );
-            broken = true;
+            broken.store(true, Ordering::Release);
+            good = false;
         }
         for op in batch {
             // The writer may have gone; its write stands.
-            op.done.send(!broken).ok();
+            op.done.send(good).ok();
         }
     }
 }
@@ -161,4 +204,22 @@ fn commit(database: &Database, batch: &[Op]) -> Result<(), redb::Error> {
     }
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(key: &str, value: &[u8], good: bool) {
+        let found = row((key.to_owned(), value.to_owned()));
+        assert_eq!(found.is_ok(), good, "{key:?} {value:?}");
+    }
+
+    #[test]
+    fn a_damaged_object_is_named_and_not_taken_for_an_empty_one() {
+        check("pods\0d\0a", b"\0\0\0\0\0\0\0\x01{}", true);
+        check("pods\0d\0a", b"\0\0\0\0\0\0\0\x01{", false);
+        check("pods\0d\0a", b"\0\0\0", false);
+        check("pods", b"\0\0\0\0\0\0\0\x01{}", false);
+    }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// The object. Stored text was written by this program; should the file be damaged, the object reads as null.
+    /// The object. Its text is this program's own, and was looked through when the file was opened.
     pub(crate) fn value(&self) -> Value {
         serde_json::from_slice(&self.json).unwrap_or_default()
     }
@@ -96,17 +96,9 @@ impl Store {
         let revision = if revision == 0 { 1 } else { revision + REVISION_GAP };
         let mut state = State { revision, opened: revision, shelves: HashMap::new() };
         for row in rows {
-            let mut parts = row.key.splitn(3, '\0');
-            let (Some(resource), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
-                continue;
-            };
-            let item = Arc::new(Item {
-                revision: row.revision,
-                namespace: namespace.into(),
-                name: name.into(),
-                json: row.json,
-            });
-            state.shelf(resource).items.insert((namespace.into(), name.into()), item);
+            let disk::Row { resource, namespace, name, revision, json } = row;
+            let key: Key = (namespace.clone(), name.clone());
+            state.shelf(&resource).items.insert(key, Arc::new(Item { revision, namespace, name, json }));
         }
         Ok(Self { state: Mutex::new(state), disk })
     }
@@ -173,6 +165,9 @@ impl Store {
         expect: Expect,
         mut value: Value,
     ) -> Result<(Arc<Item>, oneshot::Receiver<bool>), WriteError> {
+        if self.disk.is_broken() {
+            return Err(WriteError::Disk);
+        }
         let mut state = self.state();
         let key: Key = (namespace.into(), name.into());
         let revision = state.revision + 1;
@@ -220,6 +215,9 @@ impl Store {
         name: &str,
         wanted: u64,
     ) -> Result<(Arc<Item>, u64, oneshot::Receiver<bool>), WriteError> {
+        if self.disk.is_broken() {
+            return Err(WriteError::Disk);
+        }
         let mut state = self.state();
         let key: Key = (namespace.into(), name.into());
         let revision = state.revision + 1;
@@ -287,6 +285,18 @@ mod tests {
         assert!(store.get("pods", "d", "a").is_none());
         assert_eq!(store.get("pods", "d", "b").unwrap().value()["value"], 3);
         assert!(store.revision() > gone);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_stored_is_not_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("db")).unwrap());
+        let item = store.put("pods", "d", "a", Expect::Absent, object(1)).await.unwrap();
+        store.disk.give_up();
+        let refused = store.put("pods", "d", "b", Expect::Absent, object(2)).await;
+        assert_eq!(refused.unwrap_err(), WriteError::Disk);
+        assert_eq!(store.remove("pods", "d", "a", item.revision).await.unwrap_err(), WriteError::Disk);
+        assert_eq!((store.list("pods", None).0.len(), store.revision()), (1, item.revision));
     }
 
     #[tokio::test]
