@@ -245,7 +245,9 @@ async fn over_spdy(plan: Plan, socket: TokioIo<hyper::upgrade::Upgraded>) -> io:
             while wanted.iter().any(|name| !streams.contains_key(*name)) {
                 let Some(stream) = opened.recv().await else { return Err(io::Error::from(io::ErrorKind::BrokenPipe)) };
                 let kind = stream.headers.get("streamtype").cloned().unwrap_or_default();
-                streams.insert(kind, stream);
+                if wanted.contains(&kind.as_str()) {
+                    streams.insert(kind, stream);
+                }
             }
             Ok(())
         };

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
@@ -15,11 +16,11 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::spdy::{self, Frames, Incoming};
+use super::spdy::{self, Frames, Incoming, Reset};
 use super::websocket::{self, Socket};
 use crate::core::Core;
 use crate::object;
@@ -31,6 +32,10 @@ use crate::{Duplex, Kubelet, PodRef};
 const CONNECTIONS_MAX: usize = 256;
 /// Messages that wait for a slow connection.
 const QUEUE: usize = 64;
+/// The other stream of a connection must come in this time, as in the real server.
+const PAIR_TIMEOUT: Duration = Duration::from_secs(30);
+/// A Pod that reads nothing for so long, while that holds up other connections, loses its own.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 struct Source {
@@ -101,8 +106,13 @@ pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<OnUpgrade>) -> Resul
     let ours = ["SPDY/3.1+portforward.k8s.io", "v5.channel.k8s.io", "v4.channel.k8s.io"];
     let protocol = websocket::choose(&call.headers, &ours)
         .ok_or_else(|| Refusal::bad_request("no supported WebSocket protocol was offered"))?;
-    let ports: Vec<u16> =
-        call.query.all("ports").iter().flat_map(|text| text.split(',')).filter_map(|text| text.parse().ok()).collect();
+    let named = call.query.all("ports");
+    let ports: Vec<u16> = named
+        .iter()
+        .flat_map(|text| text.split(','))
+        .map(port)
+        .collect::<Result<_, _>>()
+        .map_err(Refusal::bad_request)?;
     let tunnel = protocol == ours[0];
     if !tunnel && (ports.is_empty() || ports.len() > CONNECTIONS_MAX / 2) {
         return Err(Refusal::bad_request("query parameter \"ports\" is required"));
@@ -126,6 +136,15 @@ pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<OnUpgrade>) -> Resul
     Ok(response)
 }
 
+/// A port as clients write it, or what is wrong with it in the real server's words.
+fn port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) => Err(format!("port {text:?} must be > 0")),
+        Ok(port) => Ok(port),
+        Err(_) => Err(format!("unable to parse {text:?} as a port")),
+    }
+}
+
 fn report(done: io::Result<()>) {
     if let Err(error) = done {
         tracing::debug!(%error, "port-forward ended");
@@ -137,38 +156,8 @@ async fn over_spdy<S>(source: Source, socket: S) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let (mut opened, frames, run) = spdy::start(socket);
-    let session = async move {
-        let mut waiting: HashMap<String, Incoming> = HashMap::new();
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                stream = opened.recv() => {
-                    let Some(stream) = stream else { break };
-                    let id = stream.headers.get("requestid").cloned().unwrap_or_default();
-                    let Some(other) = waiting.remove(&id) else {
-                        if waiting.len() < CONNECTIONS_MAX {
-                            waiting.insert(id, stream);
-                        }
-                        continue;
-                    };
-                    let is_error = |stream: &Incoming| stream.headers.get("streamtype").is_some_and(|kind| kind == "error");
-                    let (error, data) = if is_error(&stream) { (stream, other) } else { (other, stream) };
-                    if connections.len() < CONNECTIONS_MAX {
-                        connections.spawn(pair(source.clone(), frames.clone(), error.id, data));
-                    }
-                }
-                Some(ended) = connections.join_next() => {
-                    if let Err(error) = ended
-                        && error.is_panic()
-                    {
-                        tracing::error!(%error, "a forwarded connection's task failed");
-                    }
-                }
-            }
-        }
-        Ok(())
-    };
+    let (opened, frames, run) = spdy::start(socket);
+    let session = connections(source, opened, frames);
     tokio::pin!(run);
     tokio::pin!(session);
     tokio::select! {
@@ -177,40 +166,125 @@ where
     }
 }
 
-async fn pair(source: Source, frames: Frames, error: u32, mut data: Incoming) {
-    let port = data.headers.get("port").and_then(|text| text.parse::<u16>().ok()).unwrap_or(0);
-    match source.connect(port).await {
-        Ok(connection) => {
-            let (mut reader, mut writer) = tokio::io::split(connection);
-            let inward = async {
-                while let Some(bytes) = data.data.recv().await {
-                    if writer.write_all(&bytes).await.is_err() {
-                        break;
-                    }
+async fn connections(source: Source, mut opened: mpsc::Receiver<Incoming>, frames: Frames) -> io::Result<()> {
+    // Where the second stream of a connection is to be brought to the first.
+    let mut waiting: HashMap<String, oneshot::Sender<Incoming>> = HashMap::new();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = opened.recv() => {
+                let Some(stream) = stream else { return Ok(()) };
+                let id = stream.headers.get("requestid").cloned().unwrap_or_default();
+                let stream = match waiting.remove(&id) {
+                    None => stream,
+                    Some(first) => match first.send(stream) {
+                        Ok(()) => continue,
+                        // The first has been given up meanwhile.
+                        Err(stream) => stream,
+                    },
+                };
+                if connections.len() >= CONNECTIONS_MAX {
+                    frames.reset(stream.id, Reset::Refused).await?;
+                    continue;
                 }
-                writer.shutdown().await.ok();
-            };
-            let outward = async {
-                let mut buffer = vec![0; 32 * 1024];
-                while let Ok(size) = reader.read(&mut buffer).await {
-                    if size == 0 || frames.data(data.id, &buffer[..size], false).await.is_err() {
-                        break;
-                    }
+                waiting.retain(|_, first| !first.is_closed());
+                let (second, comes) = oneshot::channel();
+                waiting.insert(id, second);
+                connections.spawn(connection(source.clone(), frames.clone(), stream, comes));
+            }
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended
+                    && error.is_panic()
+                {
+                    tracing::error!(%error, "a forwarded connection's task failed");
                 }
-                frames.data(data.id, &[], true).await.ok();
-                frames.data(error, &[], true).await.ok();
-            };
-            // The Pod's end decides: a client that has finished sending still waits for the answer.
-            tokio::pin!(inward);
-            tokio::pin!(outward);
-            tokio::select! {
-                () = &mut outward => {}
-                () = async { (&mut inward).await; std::future::pending::<()>().await } => {}
             }
         }
+    }
+}
+
+/// One connection, from its first stream on.
+async fn connection(source: Source, frames: Frames, first: Incoming, second: oneshot::Receiver<Incoming>) {
+    let id = first.id;
+    let done = match tokio::time::timeout(PAIR_TIMEOUT, second).await {
+        Ok(Ok(second)) => {
+            let is_error = second.headers.get("streamtype").is_some_and(|kind| kind == "error");
+            let (error, data) = if is_error { (second, first) } else { (first, second) };
+            pair(&source, &frames, error.id, data).await
+        }
+        Ok(Err(_)) | Err(_) => frames.reset(id, Reset::Cancelled).await,
+    };
+    if let Err(error) = done {
+        tracing::debug!(%error, "a forwarded connection ended with its client");
+    }
+}
+
+async fn pair(source: &Source, frames: &Frames, error: u32, mut data: Incoming) -> io::Result<()> {
+    let named = data.headers.get("port").map(String::as_str).unwrap_or_default();
+    let connected = match port(named) {
+        Ok(port) => source.connect(port).await,
+        Err(text) => Err(text),
+    };
+    let connection = match connected {
+        Ok(connection) => connection,
         Err(text) => {
-            frames.data(error, text.as_bytes(), true).await.ok();
-            frames.data(data.id, &[], true).await.ok();
+            frames.data(error, text.as_bytes(), true).await?;
+            return frames.data(data.id, &[], true).await;
+        }
+    };
+    let id = data.id;
+    let (mut reader, mut writer) = tokio::io::split(connection);
+    let inward = async {
+        while let Some(bytes) = data.data.recv().await {
+            match write(&mut writer, &bytes, &data).await {
+                Written::All => {}
+                Written::Closed => break,
+                Written::Stalled => return,
+            }
+        }
+        writer.shutdown().await.ok();
+        // The Pod's end decides: a client that has finished sending still waits for the answer.
+        std::future::pending::<()>().await;
+    };
+    let outward = async {
+        let mut buffer = vec![0; 32 * 1024];
+        while let Ok(size) = reader.read(&mut buffer).await {
+            if size == 0 {
+                break;
+            }
+            frames.data(id, &buffer[..size], false).await?;
+        }
+        frames.data(id, &[], true).await?;
+        frames.data(error, &[], true).await
+    };
+    tokio::pin!(inward);
+    tokio::pin!(outward);
+    tokio::select! {
+        done = &mut outward => done,
+        () = &mut inward => {
+            frames.data(error, STALLED.as_bytes(), true).await?;
+            frames.reset(id, Reset::Cancelled).await
+        }
+    }
+}
+
+const STALLED: &str = "the Pod does not read what it is sent, which held up other connections";
+
+enum Written {
+    All,
+    /// The Pod has closed its side.
+    Closed,
+    /// It does not read, and others wait for that.
+    Stalled,
+}
+
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8], from: &Incoming) -> Written {
+    let write = to.write_all(bytes);
+    tokio::pin!(write);
+    loop {
+        tokio::select! {
+            done = &mut write => return if done.is_ok() { Written::All } else { Written::Closed },
+            () = tokio::time::sleep(STALL_TIMEOUT) => if from.holds_up_others() { return Written::Stalled },
         }
     }
 }
@@ -315,3 +389,6 @@ async fn one_channel(
         () = &mut outward => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

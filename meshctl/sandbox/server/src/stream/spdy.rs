@@ -29,12 +29,22 @@ const FRAME_BYTES_MAX: usize = 1024 * 1024;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Streams open at once.
 const STREAMS_MAX: usize = 256;
-/// Frames that wait for a slow reader of a stream.
+/// Frames that wait for a slow reader of a stream. `kubectl` minds no windows: when they are full, every stream of the
+/// connection waits, so a reader must not stay away for long.
 const STREAM_QUEUE: usize = 64;
 /// Frames that wait to be written.
 const WRITE_QUEUE: usize = 64;
 /// New streams that wait to be taken.
 const OPEN_QUEUE: usize = 32;
+
+/// Why a stream is ended early; the numbers are the protocol's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reset {
+    /// There is no room for it.
+    Refused = 3,
+    /// It is of no use any more.
+    Cancelled = 5,
+}
 
 /// A stream that the client has opened.
 pub(super) struct Incoming {
@@ -42,6 +52,13 @@ pub(super) struct Incoming {
     pub(super) headers: HashMap<String, String>,
     /// What the client sends; ends with its FIN.
     pub(super) data: mpsc::Receiver<Bytes>,
+}
+
+impl Incoming {
+    /// Whether what waits here holds up the other streams of the connection.
+    pub(super) fn holds_up_others(&self) -> bool {
+        self.data.len() >= STREAM_QUEUE
+    }
 }
 
 /// Writes frames of any stream.
@@ -60,6 +77,14 @@ impl Frames {
         frame.put_u32(u32::from(if fin { FLAG_FIN } else { 0 }) << 24 | length(bytes.len()));
         frame.put_slice(bytes);
         self.send(frame.freeze()).await
+    }
+
+    /// Ends a stream early.
+    pub(super) async fn reset(&self, id: u32, why: Reset) -> io::Result<()> {
+        let mut body = BytesMut::with_capacity(8);
+        body.put_u32(id & 0x7fff_ffff);
+        body.put_u32(why as u32);
+        self.send(Self::control(RST_STREAM, 0, &body)).await
     }
 
     fn control(kind: u16, flags: u8, body: &[u8]) -> Bytes {
@@ -186,10 +211,11 @@ impl Session {
         let block = body.get(10..).ok_or_else(|| broken("a SYN_STREAM is too short"))?;
         let headers = self.headers.unpack(block)?;
         if self.streams.len() >= STREAMS_MAX {
-            let mut reset = BytesMut::with_capacity(8);
-            reset.put_u32(id);
-            reset.put_u32(3);
-            return self.frames.send(Frames::control(RST_STREAM, 0, &reset)).await;
+            // Those that nobody here reads any more only wait for the client's end.
+            self.streams.retain(|_, reader| !reader.is_closed());
+        }
+        if self.streams.len() >= STREAMS_MAX {
+            return self.frames.reset(id, Reset::Refused).await;
         }
         let (sender, data) = mpsc::channel(STREAM_QUEUE);
         if flags & FLAG_FIN == 0 {
@@ -274,50 +300,6 @@ fn pairs(bytes: &[u8]) -> Option<HashMap<String, String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use flate2::{Compress, Compression, FlushCompress};
-
-    fn header_block(packer: &mut Compress, all: &[(&str, &str)]) -> Vec<u8> {
-        let mut plain = BytesMut::new();
-        plain.put_u32(u32::try_from(all.len()).unwrap());
-        for text in all.iter().flat_map(|(name, value)| [name, value]) {
-            plain.put_u32(u32::try_from(text.len()).unwrap());
-            plain.put_slice(text.as_bytes());
-        }
-        let mut out = Vec::with_capacity(4096);
-        packer.compress_vec(&plain, &mut out, FlushCompress::Sync).unwrap();
-        out
-    }
-
-    #[tokio::test]
-    async fn a_stream_is_opened_read_and_answered() {
-        let (mut client, server) = tokio::io::duplex(64 * 1024);
-        let (mut streams, frames, run) = start(server);
-        let session = tokio::spawn(run);
-        let mut packer = Compress::new(Compression::default(), true);
-        packer.set_dictionary(DICTIONARY).unwrap();
-        for (id, kind) in [(1_u32, "error"), (3, "stdin")] {
-            let mut body = BytesMut::new();
-            body.put_u32(id);
-            body.put_u32(0);
-            body.put_u16(0);
-            body.put_slice(&header_block(&mut packer, &[("streamtype", kind)]));
-            client.write_all(&Frames::control(SYN_STREAM, 0, &body)).await.unwrap();
-            let stream = streams.recv().await.unwrap();
-            assert_eq!((stream.id, stream.headers["streamtype"].as_str()), (id, kind));
-            let mut reply = [0; 8 + 4];
-            client.read_exact(&mut reply).await.unwrap();
-            assert_eq!(reply[..4], [0x80, 3, 0, 2]);
-            let size = usize::from(reply[7]) - 4;
-            let mut rest = vec![0; size];
-            client.read_exact(&mut rest).await.unwrap();
-        }
-        frames.data(1, b"bye", true).await.unwrap();
-        let mut data = [0; 11];
-        client.read_exact(&mut data).await.unwrap();
-        assert_eq!(data, *b"\0\0\0\x01\x01\0\0\x03bye");
-        drop((client, frames));
-        session.await.unwrap().unwrap();
-    }
-}
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
