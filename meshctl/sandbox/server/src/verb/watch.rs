@@ -154,26 +154,20 @@ impl Session {
             if let Some(revision) = end_mark {
                 self.bookmark(revision, true).await?;
             }
+            // By the clock, not by how long nothing happened: changes that no selector lets through are no rest.
+            let mut due = tokio::time::interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
             loop {
-                let seen = tokio::select! {
-                    seen = watch.next() => seen,
-                    () = tokio::time::sleep(BOOKMARK_EVERY) => {
-                        if !self.bookmarks {
-                            continue;
-                        }
-                        match watch.now() {
-                            Seen::Changes(changes, revision) if changes.is_empty() => {
-                                self.bookmark(revision, false).await?;
-                                continue;
-                            }
-                            seen @ (Seen::Changes(..) | Seen::TooOld { .. }) => seen,
-                        }
-                    }
+                let (seen, mark) = tokio::select! {
+                    seen = watch.next() => (seen, false),
+                    _ = due.tick() => (watch.now(), self.bookmarks),
                 };
                 match seen {
-                    Seen::Changes(changes, _) => {
+                    Seen::Changes(changes, revision) => {
                         for change in &changes {
                             self.change(change).await?;
+                        }
+                        if mark {
+                            self.bookmark(revision, false).await?;
                         }
                     }
                     Seen::TooOld { wanted, current } => {

@@ -157,10 +157,15 @@ async fn exchange(core: &Core, config: &Value, to: &Destination, review: &Value)
 
 fn client(config: &Value) -> Result<rustls::ClientConfig, Failed> {
     let mut roots = RootCertStore::empty();
-    let bundle =
-        base64::engine::general_purpose::STANDARD.decode(object::text(config, "/caBundle")).unwrap_or_default();
-    for certificate in CertificateDer::pem_slice_iter(&bundle).flatten() {
-        roots.add(certificate).map_err(|error| Failed::Call(error.to_string()))?;
+    let unusable = |why: String| Failed::Answer(format!("unable to load root certificates: {why}"));
+    let bundle = object::text(config, "/caBundle");
+    let pem = base64::engine::general_purpose::STANDARD.decode(bundle).map_err(|error| unusable(error.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+    }
+    if roots.is_empty() && !bundle.is_empty() {
+        return Err(unusable("unable to parse bytes as PEM block".to_owned()));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
