@@ -7,31 +7,55 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::keeper::wire::Place;
 use crate::link::Link;
 
 /// The most relayed connections at once.
 const CONNECTIONS_MAX: usize = 16_384;
+/// After `accept` fails (no file descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listen here, lead there.
 pub(crate) type Wanted = BTreeMap<SocketAddrV4, SocketAddrV4>;
 
+/// A listener and its connections; they end with it.
+struct Task(JoinHandle<()>);
+
+impl Task {
+    /// Ends it; its address is free when this returns.
+    async fn end(mut self) {
+        self.0.abort();
+        if let Err(error) = (&mut self.0).await
+            && error.is_panic()
+        {
+            tracing::error!(%error, "a relay failed");
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 struct Running {
     to: SocketAddrV4,
-    stop: CancellationToken,
+    /// `None`: the host refused it last time.
+    host: Option<Task>,
+    inside: Option<Task>,
 }
 
 /// All running relays.
 pub(crate) struct Relays {
     link: Link,
     running: BTreeMap<SocketAddrV4, Running>,
-    tasks: JoinSet<()>,
     places: Arc<Semaphore>,
     /// Addresses that the host refused, so that each is reported once.
     refused: BTreeSet<SocketAddrV4>,
@@ -46,78 +70,88 @@ pub(crate) struct HostRefused {
 
 impl Relays {
     pub(crate) fn new(link: Link) -> Self {
-        Self {
-            link,
-            running: BTreeMap::new(),
-            tasks: JoinSet::new(),
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            refused: BTreeSet::new(),
-        }
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Self { link, running: BTreeMap::new(), places, refused: BTreeSet::new() }
     }
 
-    /// Starts and stops relays until they are as wanted; tells what the host newly refused.
+    /// Starts and stops relays until they are as wanted; tells what the host newly refused. What could not be had
+    /// before is tried again: whoever had the port may be gone.
     pub(crate) async fn set(&mut self, wanted: &Wanted) -> Vec<HostRefused> {
-        self.running.retain(|at, running| {
-            let keep = wanted.get(at) == Some(&running.to);
-            if !keep {
-                running.stop.cancel();
+        let over = self.running.iter().filter(|(at, running)| wanted.get(at) != Some(&running.to));
+        let over: Vec<SocketAddrV4> = over.map(|(at, _)| *at).collect();
+        for at in over {
+            let tasks = self.running.remove(&at).map(|running| [running.host, running.inside]);
+            for task in tasks.into_iter().flatten().flatten() {
+                task.end().await;
             }
-            keep
-        });
+        }
         self.refused.retain(|at| wanted.contains_key(at));
-        while self.tasks.try_join_next().is_some() {}
         let mut refused = Vec::new();
         for (at, to) in wanted {
-            if self.running.contains_key(at) {
-                continue;
-            }
-            let stop = CancellationToken::new();
-            self.running.insert(*at, Running { to: *to, stop: stop.clone() });
-            match listen_on_host(*at).await {
-                Ok(listener) => self.spawn(listener, *to, &stop),
-                Err(error) => {
-                    if self.refused.insert(*at) {
-                        refused.push(HostRefused { at: *at, error });
+            let running = self.running.entry(*at).or_insert(Running { to: *to, host: None, inside: None });
+            if running.host.is_none() {
+                match listen_on_host(*at).await {
+                    Ok(listener) => {
+                        running.host = Some(relay(listener, self.link.clone(), *to, &self.places));
+                        self.refused.remove(at);
+                    }
+                    Err(error) => {
+                        if self.refused.insert(*at) {
+                            refused.push(HostRefused { at: *at, error });
+                        }
                     }
                 }
             }
-            match self.link.listen(*at.ip(), at.port()).await {
-                Ok(listener) => self.spawn(listener, *to, &stop),
-                Err(error) => tracing::warn!(%at, %error, "cannot listen inside the sandbox"),
+            if running.inside.is_none() {
+                match self.link.listen(*at.ip(), at.port()).await {
+                    Ok(listener) => running.inside = Some(relay(listener, self.link.clone(), *to, &self.places)),
+                    Err(error) => tracing::warn!(%at, %error, "cannot listen inside the sandbox"),
+                }
             }
         }
         refused
     }
+}
 
-    fn spawn(&mut self, listener: TcpListener, to: SocketAddrV4, stop: &CancellationToken) {
-        let (link, places, stop) = (self.link.clone(), Arc::clone(&self.places), stop.clone());
-        self.tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    Some(_) = connections.join_next() => {}
-                    accepted = listener.accept() => match accepted {
-                        Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
-                            Ok(place) => {
-                                let link = link.clone();
-                                connections.spawn(async move {
-                                    if let Err(error) = carry(stream, &link, to).await {
-                                        tracing::debug!(%to, %error, "relayed connection");
-                                    }
-                                    drop(place);
-                                });
-                            }
-                            Err(_) => tracing::warn!(limit = CONNECTIONS_MAX, "too many relayed connections; one refused"),
-                        },
-                        Err(error) => {
-                            tracing::warn!(%error, "relay cannot accept");
-                            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                        }
-                    },
-                }
+fn relay(listener: TcpListener, link: Link, to: SocketAddrV4, places: &Arc<Semaphore>) -> Task {
+    let carried = move |stream| {
+        let link = link.clone();
+        async move {
+            if let Err(error) = carry(stream, &link, to).await {
+                tracing::debug!(%to, %error, "relayed connection");
             }
-        });
+        }
+    };
+    Task(tokio::spawn(serve(listener, Arc::clone(places), carried)))
+}
+
+/// Accepts connections and has each carried, for as long as there are places.
+async fn serve<F, C>(listener: TcpListener, places: Arc<Semaphore>, carried: F)
+where
+    F: Fn(TcpStream) -> C,
+    C: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
+                    Ok(place) => {
+                        let carried = carried(stream);
+                        connections.spawn(async move {
+                            carried.await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => tracing::warn!(limit = CONNECTIONS_MAX, "too many relayed connections; one refused"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "relay cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
     }
 }
 
@@ -149,6 +183,28 @@ pub(crate) fn balancer_address(sandbox: &str, service: &str, taken: &BTreeSet<Ip
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_ended_relay_leaves_its_address_and_no_connection() {
+        use tokio::io::AsyncReadExt as _;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (begun, mut begins) = tokio::sync::mpsc::channel(1);
+        let carried = move |stream: TcpStream| {
+            let begun = begun.clone();
+            async move {
+                begun.send(()).await.unwrap();
+                std::future::pending::<()>().await;
+                drop(stream);
+            }
+        };
+        let task = Task(tokio::spawn(serve(listener, Arc::new(Semaphore::new(1)), carried)));
+        let mut client = TcpStream::connect(at).await.unwrap();
+        begins.recv().await.unwrap();
+        task.end().await;
+        TcpListener::bind(at).await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0);
+    }
 
     #[test]
     fn an_address_is_stable_and_loopback() {

@@ -130,14 +130,14 @@ struct Keeping<'a> {
 
 impl Keeping<'_> {
     async fn apply(&mut self, entries: &[Entry], pods: &BTreeSet<Ipv4Addr>) -> Result<(), LinkError> {
-        let (transactions, after) = self.rules.change(&view::rules(entries, pods));
-        for text in &transactions {
-            if let Err(error) = self.network.link.run(&["nft", "-f", "-"], text.as_bytes()).await {
-                tracing::error!(%error, "nft refused a change; all rules are made anew");
-                return self.anew().await;
+        let wanted = view::rules(entries, pods);
+        if let Err(error) = self.filter(&wanted).await {
+            tracing::error!(%error, "nft refused a change; all rules are made anew");
+            self.anew().await?;
+            if let Err(error) = self.filter(&wanted).await {
+                tracing::error!(%error, "nft refuses the rules as a whole; Services do not work until they change");
             }
         }
-        self.rules = after;
         self.network.names.send_replace(Arc::new(Names::new(entries)));
         self.network.services.send_replace(Arc::new(entries.to_vec()));
         self.route(entries).await;
@@ -148,7 +148,17 @@ impl Keeping<'_> {
         Ok(())
     }
 
-    /// Drops every rule; the next change brings them all.
+    /// Brings the packet filter from what is in force to what is wanted.
+    async fn filter(&mut self, wanted: &Rules) -> Result<(), LinkError> {
+        let (transactions, after) = self.rules.change(wanted);
+        for text in &transactions {
+            self.network.link.run(&["nft", "-f", "-"], text.as_bytes()).await?;
+        }
+        self.rules = after;
+        Ok(())
+    }
+
+    /// Drops every rule.
     async fn anew(&mut self) -> Result<(), LinkError> {
         self.network.link.run(&["nft", "delete", "table", "ip", "ferromesh"], b"").await?;
         self.network.link.run(&["nft", "-f", "-"], rules::base().as_bytes()).await?;
