@@ -162,8 +162,9 @@ async fn resize(terminal: &Terminal, mut sizes: tokio::sync::mpsc::Receiver<sand
 async fn exec(this: Streaming, pod: PodRef, request: ExecRequest, streams: Attachment) -> Result<i32, StreamError> {
     let run = this.running(&pod, &request.container)?;
     let mut launched = run.runner.exec(request.command, request.tty, streams.stdin.is_some()).await?;
-    launched.begun().await?;
+    // From here on: a client may go while its program is still being started.
     let guard = HangUp { link: this.link.clone(), process: Some(launched.process) };
+    launched.begun().await?;
     let Attachment { stdin, stdout, stderr, resize: sizes } = streams;
     let output = async {
         match launched.streams {

@@ -23,6 +23,8 @@ const PLAIN_DATAGRAM_BYTES_MAX: usize = 512;
 const CONNECTIONS_MAX: usize = 256;
 const IDLE: std::time::Duration = std::time::Duration::from_secs(10);
 const ALIASES_MAX: usize = 8;
+/// After `accept` fails (no file descriptors).
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// The answer to a query as it came; `None` where it cannot be answered at all.
 pub(crate) fn answer(names: &Names, query: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
@@ -138,21 +140,30 @@ pub(crate) async fn serve_connections(
                         drop(place);
                     });
                 },
-                Err(error) => tracing::debug!(%error, "DNS connection"),
+                Err(error) => {
+                    tracing::debug!(%error, "DNS connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             },
         }
     }
 }
 
+/// Ends when the client does, or takes longer than it may for a question.
 async fn serve_one(mut stream: TcpStream, names: watch::Receiver<Arc<Names>>) -> io::Result<()> {
     loop {
-        let Ok(length) = tokio::time::timeout(IDLE, stream.read_u16()).await else { return Ok(()) };
-        let mut query = vec![0; usize::from(length?)];
-        stream.read_exact(&mut query).await?;
+        let query = async {
+            let length = stream.read_u16().await?;
+            let mut query = vec![0; usize::from(length)];
+            stream.read_exact(&mut query).await.map(|_| query)
+        };
+        let Ok(query) = tokio::time::timeout(IDLE, query).await else { return Ok(()) };
         let now = Arc::clone(&names.borrow());
-        let Some(reply) = answer(&now, &query, usize::from(u16::MAX)) else { return Ok(()) };
+        let Some(reply) = answer(&now, &query?, usize::from(u16::MAX)) else { return Ok(()) };
         let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
-        stream.write_all(&[&length.to_be_bytes(), reply.as_slice()].concat()).await?;
+        let reply = [&length.to_be_bytes(), reply.as_slice()].concat();
+        let Ok(written) = tokio::time::timeout(IDLE, stream.write_all(&reply)).await else { return Ok(()) };
+        written?;
     }
 }
 

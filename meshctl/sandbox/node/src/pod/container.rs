@@ -320,9 +320,15 @@ impl Supervised {
         let log = Arc::new(log.map_err(|error| failed(format!("log file: {error}")))?);
         self.say(Tone::Normal, "Created", &format!("Created container: {}", self.name()));
         let stdin = self.container.stdin == Some(true);
-        let launched = self.kit.link.start(start, stdin, trees).await;
-        let mut launched = launched.map_err(|error| failed(error.to_string()))?;
-        launched.begun().await.map_err(|error| failed(error.to_string()))?;
+        let started = async {
+            let mut launched = self.kit.link.start(start, stdin, trees).await?;
+            launched.begun().await.map(|()| launched)
+        };
+        let mut launched = started.await.map_err(|error| {
+            // There was no run: kept, these files would grow in number with every attempt.
+            remove_log(log.path());
+            failed(error.to_string())
+        })?;
         let (exit_sender, exit) = watch::channel(None);
         let (output, _) = broadcast::channel(OUTPUT_PIECES_MAX);
         let input = match &mut launched.streams {
