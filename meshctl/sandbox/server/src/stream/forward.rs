@@ -262,13 +262,13 @@ async fn pair(source: &Source, frames: &Frames, error: u32, mut data: Incoming) 
     tokio::select! {
         done = &mut outward => done,
         () = &mut inward => {
-            frames.data(error, STALLED.as_bytes(), true).await?;
+            tracing::info!(pod = source.pod.name, "a forwarded connection is reset: its Pod reads nothing and others wait");
+            // Not told on the error stream: `kubectl` gives up all connections for a word there.
+            frames.data(error, &[], true).await?;
             frames.reset(id, Reset::Cancelled).await
         }
     }
 }
-
-const STALLED: &str = "the Pod does not read what it is sent, which held up other connections";
 
 enum Written {
     All,
