@@ -35,14 +35,41 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body>
     whole(status, "text/plain; charset=utf-8", text)
 }
 
+/// Characters of all warnings of a response, and of each where they are more, as in the real server: clients read no
+/// head of any size.
+const WARNINGS_CHARS_MAX: usize = 4 * 1024;
+const WARNING_CHARS_MAX: usize = 256;
+
 /// Puts `Warning` headers on a response.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
-    for warning in warnings {
+    for warning in shown(warnings) {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(http::header::WARNING, value);
         }
     }
+}
+
+/// Each warning once; shortened where they are too long together, and the last left out where that is not enough.
+fn shown(warnings: &[String]) -> Vec<String> {
+    let mut once: Vec<&String> = Vec::new();
+    for warning in warnings {
+        if !warning.is_empty() && !once.contains(&warning) {
+            once.push(warning);
+        }
+    }
+    let all: usize = once.iter().map(|warning| warning.chars().count()).sum();
+    let each = if all > WARNINGS_CHARS_MAX { WARNING_CHARS_MAX } else { WARNINGS_CHARS_MAX };
+    let mut room = WARNINGS_CHARS_MAX;
+    let short = once.into_iter().map(|warning| warning.chars().take(each).collect::<String>());
+    short
+        .take_while(|warning| {
+            let length = warning.chars().count();
+            let fits = length <= room;
+            room = room.saturating_sub(length);
+            fits
+        })
+        .collect()
 }
 
 /// One reason why an object is invalid.
@@ -253,4 +280,30 @@ fn details(name: &str, group: &str, plural: &str) -> Value {
     }
     all.insert("kind".to_owned(), plural.into());
     all.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(warnings: &[String], count: usize, longest: usize) {
+        let mut response = text(StatusCode::OK, "");
+        warn(&mut response, warnings);
+        let headers: Vec<&HeaderValue> = response.headers().get_all(http::header::WARNING).iter().collect();
+        assert_eq!(headers.len(), count);
+        assert_eq!(headers.iter().map(|header| header.len()).max().unwrap_or(0), longest);
+    }
+
+    #[test]
+    fn a_warning_is_told_once_in_any_language() {
+        let (said, around) = ("fällt weg".to_owned(), "299 - \"\"".len());
+        check(&[said.clone(), said.clone()], 1, said.len() + around);
+        check(&[], 0, 0);
+    }
+
+    #[test]
+    fn too_many_warnings_are_shortened_and_then_left_out() {
+        let many: Vec<String> = (0..100).map(|number| format!("{number} {}", "x".repeat(300))).collect();
+        check(&many, WARNINGS_CHARS_MAX / WARNING_CHARS_MAX, WARNING_CHARS_MAX + "299 - \"\"".len());
+    }
 }
