@@ -77,6 +77,12 @@ pub(crate) async fn validate(
     result.map_err(|refusal| with_warnings(refusal, ask))
 }
 
+/// Once more before an object is stored: while webhooks were asked, its namespace may have gone, and what is stored
+/// then stays for ever.
+pub(crate) fn namespace_still_there(core: &Core, ask: &Ask<'_>, new: &Value) -> Result<(), Refusal> {
+    if ask.target.kind.namespaced { plugins::namespace(core, ask, new) } else { Ok(()) }
+}
+
 /// What may forbid a deletion.
 pub(crate) async fn validate_deletion(core: &Core, ask: &mut Ask<'_>, old: &Value) -> Result<(), Refusal> {
     validate(core, ask, None, Some(old)).await

@@ -22,14 +22,14 @@ pub(super) fn mutate(core: &Core, ask: &Ask<'_>, new: &mut Value, old: Option<&V
     }
     if kind.is("", "pods") && ask.operation == Operation::Create && ask.target.subresource.is_empty() && old.is_none() {
         service_account(core, new)?;
-        priority(core, new);
+        priority(core, new)?;
         tolerations(new);
     }
     Ok(())
 }
 
 /// Nothing is made in a namespace that is not there or is going.
-fn namespace(core: &Core, ask: &Ask<'_>, new: &Value) -> Result<(), Refusal> {
+pub(super) fn namespace(core: &Core, ask: &Ask<'_>, new: &Value) -> Result<(), Refusal> {
     let (space, kind) = (&ask.target.namespace, &ask.target.kind);
     let Some(item) = core.store.get("namespaces", "", space) else {
         let mut refusal = Refusal::new(404, "NotFound", format!("namespaces \"{space}\" not found"));
@@ -62,12 +62,9 @@ fn service_account(core: &Core, pod: &mut Value) -> Result<(), Refusal> {
     let account = spec.get("serviceAccountName").and_then(Value::as_str).unwrap_or_default().to_owned();
     spec.insert("serviceAccount".to_owned(), account.clone().into());
     let Some(item) = core.store.get("serviceaccounts", &namespace, &account) else {
-        let message = format!(
-            "pods \"{pod_name}\" is forbidden: error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
-        );
-        let mut refusal = Refusal::new(403, "Forbidden", message);
-        refusal.details = Some(Box::new(json!({"name": pod_name, "kind": "pods"})));
-        return Err(refusal);
+        let why =
+            format!("error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found");
+        return Err(forbidden_pod(&pod_name, &why));
     };
     let account = item.value();
     if spec.get("imagePullSecrets").is_none_or(|list| list.as_array().is_some_and(Vec::is_empty))
@@ -124,21 +121,29 @@ fn mount_token(spec: &mut serde_json::Map<String, Value>) {
     }
 }
 
-fn priority(core: &Core, pod: &mut Value) {
+fn priority(core: &Core, pod: &mut Value) -> Result<(), Refusal> {
     let class = object::text(pod, "/spec/priorityClassName").to_owned();
     let value = match class.as_str() {
         "" => 0,
         "system-node-critical" => 2_000_001_000,
         "system-cluster-critical" => 2_000_000_000,
-        name => core
-            .store
-            .get("priorityclasses.scheduling.k8s.io", "", name)
-            .and_then(|item| item.value().get("value").and_then(Value::as_i64))
-            .unwrap_or(0),
+        name => match core.store.get("priorityclasses.scheduling.k8s.io", "", name) {
+            Some(item) => item.value().get("value").and_then(Value::as_i64).unwrap_or(0),
+            None => {
+                return Err(forbidden_pod(object::name(pod), &format!("no PriorityClass with name {name} was found")));
+            }
+        },
     };
     let spec = object::member(pod, "spec");
     object::fill(spec, "priority", value);
     object::fill(spec, "preemptionPolicy", "PreemptLowerPriority");
+    Ok(())
+}
+
+fn forbidden_pod(name: &str, why: &str) -> Refusal {
+    let mut refusal = Refusal::new(403, "Forbidden", format!("pods \"{name}\" is forbidden: {why}"));
+    refusal.details = Some(Box::new(json!({"name": name, "kind": "pods"})));
+    refusal
 }
 
 fn tolerations(pod: &mut Value) {

@@ -66,7 +66,7 @@ pub(super) fn on_update(old: &Value, new: &mut Value) {
         spec.insert("clusterIP".to_owned(), old_address.clone().into());
         spec.insert("clusterIPs".to_owned(), json!([old_address]));
     }
-    if kind == "ClusterIP" && object::text(old, "/spec/type") != "ClusterIP" {
+    if matches!(kind.as_str(), "ClusterIP" | "ExternalName") && object::text(old, "/spec/type") != kind {
         each(spec, "ports", |port| {
             object::take(port, "nodePort");
         });

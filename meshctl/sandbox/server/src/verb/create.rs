@@ -83,6 +83,7 @@ async fn store_as(
     }
     admission::validate(core, &mut asked, Some(&value), None).await?;
     warnings.append(&mut asked.warnings);
+    admission::namespace_still_there(core, &asked, &value)?;
     match applied {
         Some(config) => patch::apply::own(kind, config, &mut value, &call.manager(), clock::now()),
         None => patch::managed::record(kind, None, &mut value, &call.manager(), &call.target.subresource, clock::now()),

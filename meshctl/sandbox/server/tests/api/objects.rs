@@ -90,6 +90,10 @@ async fn bodies_must_fit_the_request() {
     ] {
         assert_eq!(message(&cluster.expect("POST", MAPS, body, want).await), text);
     }
+    let mut classed = pod("p");
+    classed["spec"]["priorityClassName"] = json!("none");
+    let refused = cluster.expect("POST", PODS, classed, 403).await;
+    assert_eq!(message(&refused), "pods \"p\" is forbidden: no PriorityClass with name none was found");
     let both = json!({"metadata": {"name": "n", "generateName": "n-"}});
     cluster.expect("POST", MAPS, both.clone(), 201).await;
     let again = cluster.expect("POST", MAPS, both, 409).await;
@@ -106,6 +110,17 @@ async fn bodies_must_fit_the_request() {
     cluster.expect("POST", MAPS, map("a", json!({"k": large})), 413).await;
     let (code, _) = cluster.ask("POST", MAPS, "application/cbor", &map("a", json!({}))).await;
     assert_eq!(code, 415);
+}
+
+#[tokio::test]
+async fn a_service_that_becomes_a_name_gives_its_port_back() {
+    let cluster = Cluster::new().await;
+    let spec = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]});
+    cluster.expect("POST", SERVICES, service("a", spec.clone()), 201).await;
+    let name = json!({"spec": {"type": "ExternalName", "externalName": "example.com"}});
+    let named = cluster.patch("merge", &format!("{SERVICES}/a"), name, 200).await;
+    assert!(named["spec"]["ports"][0]["nodePort"].is_null(), "{named}");
+    cluster.expect("POST", SERVICES, service("b", spec), 201).await;
 }
 
 #[tokio::test]

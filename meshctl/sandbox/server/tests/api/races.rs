@@ -16,22 +16,26 @@ use serde_json::{Value, json};
 
 use super::{Cluster, DEPLOYMENTS, MAPS, SERVICES, deployment, map, message, service};
 
-/// Writes once when it is dialled; there is never an answer.
+/// A request that is faster.
+struct Other {
+    method: &'static str,
+    uri: String,
+    body: Value,
+}
+
+/// Makes its request when it is dialled for the first time; there is never an answer.
 struct Faster {
     server: Server,
-    uri: String,
-    patch: Mutex<Option<Value>>,
+    other: Mutex<Option<Other>>,
 }
 
 impl Dial for Faster {
     fn dial(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<Duplex>> {
-        let patch = self.patch.lock().unwrap().take();
-        let (server, uri) = (self.server.clone(), self.uri.clone());
+        let (server, other) = (self.server.clone(), self.other.lock().unwrap().take());
         Box::pin(async move {
-            if let Some(patch) = patch {
-                let request = Request::builder().method("PATCH").uri(uri);
-                let request = request.header("content-type", "application/merge-patch+json");
-                let answer = server.handle(request.body(Bytes::from(patch.to_string())).unwrap(), User::admin()).await;
+            if let Some(Other { method, uri, body }) = other {
+                let request = Request::builder().method(method).uri(uri).header("content-type", content(method));
+                let answer = server.handle(request.body(Bytes::from(body.to_string())).unwrap(), User::admin()).await;
                 assert_eq!(answer.status(), 200);
             }
             Err(io::ErrorKind::ConnectionRefused.into())
@@ -39,21 +43,29 @@ impl Dial for Faster {
     }
 }
 
-/// The answer to a request that was overtaken by `patch`.
-async fn overtaken(cluster: &Cluster, patch: (&str, Value), method: &str, uri: &str, body: Value) -> (u16, Value) {
-    let (of, patch) = (patch.0.to_owned(), Mutex::new(Some(patch.1)));
-    cluster.server.set_dial(Arc::new(Faster { server: cluster.server.clone(), uri: of, patch }));
-    let content = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-    cluster.ask(method, uri, content, &body).await
+fn content(method: &str) -> &'static str {
+    if method == "PATCH" { "application/merge-patch+json" } else { "application/json" }
+}
+
+/// The answer to a request that another overtook.
+async fn overtaken(cluster: &Cluster, other: Other, method: &str, uri: &str, body: Value) -> (u16, Value) {
+    let other = Mutex::new(Some(other));
+    cluster.server.set_dial(Arc::new(Faster { server: cluster.server.clone(), other }));
+    cluster.ask(method, uri, content(method), &body).await
+}
+
+fn patch(uri: &str, body: Value) -> Other {
+    Other { method: "PATCH", uri: uri.to_owned(), body }
 }
 
 async fn cluster() -> Cluster {
     let cluster = Cluster::new().await;
     cluster.expect("POST", SERVICES, service("hook", json!({"ports": [{"port": 443}]})), 201).await;
-    let rule = json!({"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["configmaps", "deployments/*"]});
+    let rule = |operation: &str, resources: Value| json!({"apiGroups": ["*"], "apiVersions": ["*"], "operations": [operation], "resources": resources});
+    let rules = json!([rule("UPDATE", json!(["configmaps", "deployments/*"])), rule("CREATE", json!(["secrets"]))]);
     let hook = json!({"metadata": {"name": "h"}, "webhooks": [{
         "name": "h.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Ignore",
-        "clientConfig": {"service": {"name": "hook", "namespace": "default"}}, "rules": [rule]}]});
+        "clientConfig": {"service": {"name": "hook", "namespace": "default"}}, "rules": rules}]});
     let uri = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
     cluster.expect("POST", uri, hook, 201).await;
     cluster
@@ -64,7 +76,7 @@ async fn a_patch_that_was_overtaken_is_made_anew() {
     let cluster = cluster().await;
     cluster.expect("POST", MAPS, map("a", json!({})), 201).await;
     let uri = format!("{MAPS}/a");
-    let other = (uri.as_str(), json!({"data": {"theirs": "1"}}));
+    let other = patch(&uri, json!({"data": {"theirs": "1"}}));
     let (code, after) = overtaken(&cluster, other, "PATCH", &uri, json!({"data": {"ours": "1"}})).await;
     assert_eq!((code, &after["data"]), (200, &json!({"ours": "1", "theirs": "1"})), "{after}");
 }
@@ -79,7 +91,7 @@ async fn a_write_that_names_its_revision_is_refused() {
         let mut ours = if method == "PUT" { made.clone() } else { json!({"metadata": {}}) };
         ours["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"].clone();
         ours["data"] = json!({"ours": number});
-        let other = (uri.as_str(), json!({"data": {"theirs": number}}));
+        let other = patch(&uri, json!({"data": {"theirs": number}}));
         let (code, refused) = overtaken(&cluster, other, method, &uri, ours).await;
         assert_eq!(code, 409, "{method}: {refused}");
         assert!(message(&refused).contains("the object has been modified"), "{refused}");
@@ -91,9 +103,21 @@ async fn scaling_that_was_overtaken_is_made_anew() {
     let cluster = cluster().await;
     cluster.expect("POST", DEPLOYMENTS, deployment("a"), 201).await;
     let (uri, scale) = (format!("{DEPLOYMENTS}/a"), format!("{DEPLOYMENTS}/a/scale"));
-    let other = (uri.as_str(), json!({"metadata": {"annotations": {"theirs": "1"}}}));
+    let other = patch(&uri, json!({"metadata": {"annotations": {"theirs": "1"}}}));
     let (code, after) = overtaken(&cluster, other, "PATCH", &scale, json!({"spec": {"replicas": 3}})).await;
     assert_eq!((code, &after["spec"]["replicas"]), (200, &json!(3)), "{after}");
     let now = cluster.expect("GET", &uri, Value::Null, 200).await;
     assert_eq!(now["metadata"]["annotations"]["theirs"], "1");
+}
+
+#[tokio::test]
+async fn nothing_is_left_in_a_namespace_that_went_meanwhile() {
+    let cluster = cluster().await;
+    let uri = "/api/v1/namespaces/gone".to_owned();
+    cluster.expect("POST", "/api/v1/namespaces", json!({"metadata": {"name": "gone"}}), 201).await;
+    let other = Other { method: "DELETE", uri: uri.clone(), body: json!({}) };
+    let secret = json!({"metadata": {"name": "a"}});
+    let (code, refused) = overtaken(&cluster, other, "POST", &format!("{uri}/secrets"), secret).await;
+    assert_eq!(code, 403, "{refused}");
+    assert!(message(&refused).ends_with("because it is being terminated"), "{refused}");
 }
