@@ -29,8 +29,36 @@ pub(crate) fn coded(code: u8, text: impl Into<String>) -> anyhow::Error {
     Coded { code, text: text.into() }.into()
 }
 
+/// What went wrong, cause by cause. What the API server said stands for itself: the rest repeats it.
+fn text(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref::<kube::Error>() {
+            parts.push(status.message.clone());
+            break;
+        }
+        parts.push(cause.to_string());
+    }
+    parts.join(": ")
+}
+
 /// Prints an error and gives its code.
 pub(crate) fn tell(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", text(error));
     ExitCode::from(error.downcast_ref::<Coded>().map_or(FAILED, |coded| coded.code))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn the_servers_own_words_are_said_once() {
+        let status = kube::core::Status::failure("pods \"a\" not found", "NotFound").with_code(404).boxed();
+        let error = Err::<(), _>(kube::Error::Api(status)).context("could not read the Pod").unwrap_err();
+        assert_eq!(text(&error), "could not read the Pod: pods \"a\" not found");
+        assert_eq!(text(&coded(USAGE, "no").context("could not")), "could not: no");
+    }
 }

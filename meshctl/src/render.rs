@@ -3,6 +3,7 @@
 //! Never here: what a table says. Called by the verbs that list things.
 
 use std::fmt::Write as _;
+use std::io;
 
 /// The text of a table.
 pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
@@ -29,10 +30,16 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Prints text on standard output; a closed pipe is no error.
-#[expect(clippy::print_stdout, reason = "standard output is what a command line is for")]
-pub(crate) fn print(text: &str) {
-    print!("{text}");
+/// Prints text on standard output. A reader that has closed it has seen enough; that is no failure.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    write(&mut io::stdout().lock(), text)
+}
+
+fn write(to: &mut impl io::Write, text: &str) -> io::Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
 }
 
 /// An age as kubectl prints it: `45s`, `3m12s`, `5h`, `2d`.
@@ -55,6 +62,23 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = vec![vec!["a".to_owned(), "x".to_owned()], vec!["longer".to_owned(), "y".to_owned()]];
         assert_eq!(table(&["NAME", "B"], &rows), "NAME     B\na        x\nlonger   y\n");
+    }
+
+    struct Refuses(io::ErrorKind);
+
+    impl io::Write for Refuses {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
+        assert!(write(&mut Refuses(io::ErrorKind::BrokenPipe), "a").is_ok());
+        assert!(write(&mut Refuses(io::ErrorKind::StorageFull), "a").is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use crate::cluster::Target;
+use crate::render;
 use crate::sandbox::place::Base;
 
 /// Flags of `env`.
@@ -15,11 +16,10 @@ pub(crate) struct Args {
 }
 
 /// Runs.
-#[expect(clippy::print_stdout, reason = "the verb's answer")]
 pub(crate) fn run(target: &Target, args: &Args) -> anyhow::Result<ExitCode> {
     let place = args.base.place(target.name.as_deref())?;
     place.running()?;
-    println!("export KUBECONFIG={}", quoted(&place.kubeconfig().display().to_string()));
+    render::print(&format!("export KUBECONFIG={}\n", quoted(&place.kubeconfig().display().to_string())))?;
     Ok(ExitCode::SUCCESS)
 }
 

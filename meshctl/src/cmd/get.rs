@@ -207,13 +207,13 @@ fn show(found: &[(&Kind, Vec<Value>)], output: Output) -> anyhow::Result<ExitCod
             for (kind, objects) in found.iter().filter(|(_, objects)| !objects.is_empty()) {
                 let heads: Vec<&str> = kind.heads.iter().copied().chain(["NAMESPACE", "AGE"]).collect();
                 let rows: Vec<Vec<String>> = objects.iter().map(|object| row(kind, object)).collect();
-                render::print(&render::table(&heads, &rows));
+                render::print(&render::table(&heads, &rows))?;
             }
         }
-        Output::Json => render::print(&format!("{}\n", serde_json::to_string_pretty(&all)?)),
+        Output::Json => render::print(&format!("{}\n", serde_json::to_string_pretty(&all)?))?,
         Output::Yaml => {
             let documents: Result<Vec<String>, _> = all.iter().map(serde_saphyr::to_string).collect();
-            render::print(&documents?.join("---\n"));
+            render::print(&documents?.join("---\n"))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -60,7 +60,7 @@ pub(crate) async fn run(target: &Target, args: Args) -> anyhow::Result<ExitCode>
     let profile = Profile::from_settings(&target.istio_namespace, &settings)
         .map_err(|error| fail::coded(fail::USAGE, error.to_string()))?;
     if args.dry_run {
-        crate::render::print(&install::manifest(&profile, install::Crds::With));
+        crate::render::print(&install::manifest(&profile, install::Crds::With))?;
         return Ok(ExitCode::SUCCESS);
     }
     let client = target.client().await?;

@@ -59,33 +59,40 @@ fn settings(name: &str, text: &str) -> anyhow::Result<Value> {
     Ok(documents.pop().map_or_else(|| Value::Object(Map::new()), |document| document.value))
 }
 
-/// The texts of the settings: from files, and from the cluster what no file gives.
+/// The settings: from files, and from the cluster what no file gives.
 async fn config(target: &Target, args: &Args) -> anyhow::Result<InjectConfig> {
     let file = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
-    let (mut inject, mut values, mut mesh) =
-        (file(&args.inject_config)?, file(&args.values)?, file(&args.mesh_config)?);
-    if inject.is_none() || values.is_none() || mesh.is_none() {
-        let maps: Api<ConfigMap> = Api::namespaced(target.client().await?, &target.istio_namespace);
-        let keys = async |name: &str| {
-            let found = maps.get_opt(name).await.with_context(|| format!("could not read ConfigMap {name}"))?;
-            let help = "is the mesh installed? or give --injectConfigFile, --valuesFile and --meshConfigFile";
-            let missing =
-                || fail::coded(fail::UNREACHABLE, format!("no ConfigMap {}/{name}: {help}", target.istio_namespace));
-            found.map(|map| map.data.unwrap_or_default()).ok_or_else(missing)
-        };
-        if inject.is_none() || values.is_none() {
-            let mut found = keys(&args.inject_map).await?;
-            inject = inject.or_else(|| found.remove("config"));
-            values = values.or_else(|| found.remove("values"));
-        }
-        if mesh.is_none() {
-            mesh = keys(&args.mesh_map).await?.remove("mesh");
-        }
+    let (inject, values, mesh) = (file(&args.inject_config)?, file(&args.values)?, file(&args.mesh_config)?);
+    if let (Some(inject), Some(values), Some(mesh)) = (&inject, &values, &mesh) {
+        return made(inject, values, mesh);
     }
-    let inject = settings("the settings of injection", inject.as_deref().unwrap_or_default())?;
-    let values = settings("the values", values.as_deref().unwrap_or_default())?;
-    let mesh = settings("the settings of the mesh", mesh.as_deref().unwrap_or_default())?;
+    let maps: Api<ConfigMap> = Api::namespaced(target.client().await?, &target.istio_namespace);
+    let text = async |given: Option<String>, name: &str, key: &str| {
+        if let Some(text) = given {
+            return Ok(text);
+        }
+        let found = maps.get_opt(name).await.with_context(|| format!("could not read ConfigMap {name}"))?;
+        let help = "is the mesh installed? or give --injectConfigFile, --valuesFile and --meshConfigFile";
+        let missing =
+            || fail::coded(fail::UNREACHABLE, format!("no ConfigMap {}/{name}: {help}", target.istio_namespace));
+        value(found.ok_or_else(missing)?, name, key)
+    };
+    let inject = text(inject, &args.inject_map, "config").await?;
+    let values = text(values, &args.inject_map, "values").await?;
+    made(&inject, &values, &text(mesh, &args.mesh_map, "mesh").await?)
+}
+
+fn made(inject: &str, values: &str, mesh: &str) -> anyhow::Result<InjectConfig> {
+    let inject = settings("the settings of injection", inject)?;
+    let values = settings("the values", values)?;
+    let mesh = settings("the settings of the mesh", mesh)?;
     Ok(InjectConfig::new(&inject, &values, &mesh)?)
+}
+
+/// A key of a ConfigMap. Without it, defaults would be taken for what is installed.
+fn value(map: ConfigMap, name: &str, key: &str) -> anyhow::Result<String> {
+    let found = map.data.and_then(|mut data| data.remove(key));
+    found.ok_or_else(|| fail::coded(fail::FAILED, format!("missing configuration map key {key:?} in {name:?}")))
 }
 
 /// The objects of a text with proxies, as YAML; and what their writer should know.
@@ -117,7 +124,7 @@ pub(crate) async fn run(target: &Target, args: Args) -> anyhow::Result<ExitCode>
         eprintln!("{note}");
     }
     match &args.output {
-        None => render::print(&output),
+        None => render::print(&output)?,
         Some(path) => std::fs::write(path, output).with_context(|| format!("could not write {}", path.display()))?,
     }
     Ok(ExitCode::SUCCESS)
@@ -138,6 +145,14 @@ mod tests {
         for (before, after) in before.iter().zip(&after) {
             assert_eq!(after.value, workload(&before.value, "default", &config).unwrap().object);
         }
+    }
+
+    #[test]
+    fn a_missing_key_is_no_default() {
+        let map = || ConfigMap { data: Some([("config".to_owned(), "x".to_owned())].into()), ..ConfigMap::default() };
+        assert_eq!(value(map(), "m", "config").unwrap(), "x");
+        let error = value(map(), "m", "values").unwrap_err().to_string();
+        assert_eq!(error, "missing configuration map key \"values\" in \"m\"");
     }
 
     #[test]

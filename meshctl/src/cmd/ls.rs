@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::render;
 use crate::sandbox::place::Base;
 
 /// Flags of `ls`.
@@ -19,7 +20,6 @@ pub(crate) struct Args {
 }
 
 /// Runs.
-#[expect(clippy::print_stdout, reason = "the verb's answer")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     for place in args.base.all()? {
@@ -34,18 +34,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     "folder": place.folder, "port": record.as_ref().map(|record| record.port)})
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&items)?);
+        render::print(&format!("{}\n", serde_json::to_string_pretty(&items)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     if rows.is_empty() {
         eprintln!("no sandboxes; start one with `meshctl up`");
         return Ok(ExitCode::SUCCESS);
     }
-    let width = rows.iter().map(|(place, ..)| place.name.len()).max().unwrap_or(0).max(4);
-    println!("{:width$}  {:8}  PID", "NAME", "STATE");
-    for (place, state, record) in rows {
-        let pid = record.map_or_else(|| "-".to_owned(), |record| record.pid.to_string());
-        println!("{:width$}  {state:8}  {pid}", place.name);
-    }
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(place, state, record)| {
+            let pid = record.map_or_else(|| "-".to_owned(), |record| record.pid.to_string());
+            vec![place.name, state.to_owned(), pid]
+        })
+        .collect();
+    render::print(&render::table(&["NAME", "STATE", "PID"], &rows))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use crate::{install, render};
+use crate::{fail, install, render};
 
 /// What to print.
 #[derive(Debug, clap::Subcommand)]
@@ -33,14 +33,16 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Generate { set, mesh_namespace, without_crds } => {
             let crds = if without_crds { install::Crds::Without } else { install::Crds::With };
-            render::print(&install::manifest(&install::Profile::from_settings(&mesh_namespace, &set)?, crds));
+            let profile = install::Profile::from_settings(&mesh_namespace, &set)
+                .map_err(|error| fail::coded(fail::USAGE, error.to_string()))?;
+            render::print(&install::manifest(&profile, crds))?;
         }
         Verb::Chart => {
             for (name, text) in install::chart() {
-                render::print(&format!("#### file: {name}\n{text}"));
+                render::print(&format!("#### file: {name}\n{text}"))?;
             }
         }
-        Verb::Profiles => render::print(&(install::Profile::NAMES.join("\n") + "\n")),
+        Verb::Profiles => render::print(&(install::Profile::NAMES.join("\n") + "\n"))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -67,15 +67,14 @@ enum Output {
 /// Prints it.
 pub(crate) async fn run(target: &Target, args: Args) -> anyhow::Result<ExitCode> {
     let client = target.client().await?;
-    let name = args.pod.strip_prefix("pod/").unwrap_or(&args.pod);
-    let (pod, namespace) = name.split_once('.').unwrap_or((name, target.namespace()));
+    let (pod, namespace) = named(&args.pod, target.namespace());
     let page = match args.kind {
         Kind::Endpoint => "/clusters?format=json",
         Kind::Cluster | Kind::Listener | Kind::Route | Kind::Secret | Kind::All => "/config_dump",
     };
     let told: Value = serde_json::from_slice(&http_get(&client, namespace, pod, ADMIN_PORT, page).await?)?;
     if args.kind == Kind::All || args.output == Output::Json {
-        render::print(&format!("{}\n", serde_json::to_string_pretty(&told)?));
+        render::print(&format!("{}\n", serde_json::to_string_pretty(&told)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let (heads, mut rows): (&[&str], Vec<Vec<String>>) = match args.kind {
@@ -97,8 +96,14 @@ pub(crate) async fn run(target: &Target, args: Args) -> anyhow::Result<ExitCode>
             .is_none_or(|port| row.iter().any(|cell| *cell == port.to_string() || cell.ends_with(&format!(":{port}"))))
     });
     rows.sort();
-    render::print(&render::table(heads, &rows));
+    render::print(&render::table(heads, &rows))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A Pod's name and namespace. A Pod's name may have dots, a namespace's has none.
+fn named<'n>(pod: &'n str, or: &'n str) -> (&'n str, &'n str) {
+    let name = pod.strip_prefix("pod/").unwrap_or(pod);
+    name.rsplit_once('.').unwrap_or((name, or))
 }
 
 /// The sections of a config dump of one type, by the end of its name.
@@ -296,6 +301,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_pod_is_named_with_or_without_its_namespace() {
+        assert_eq!(named("web-1", "default"), ("web-1", "default"));
+        assert_eq!(named("pod/web-1.shop", "default"), ("web-1", "shop"));
+        assert_eq!(named("web.v1-1.shop", "default"), ("web.v1-1", "shop"));
+    }
 
     #[test]
     fn a_cluster_name_is_taken_apart() {

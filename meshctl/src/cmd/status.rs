@@ -60,10 +60,11 @@ pub(crate) async fn run(target: &Target, args: Args) -> anyhow::Result<ExitCode>
     }
     proxies.sort_by_key(|proxy| proxy["proxy"].as_str().unwrap_or_default().to_owned());
     match args.output {
-        Output::Json => render::print(&format!("{}\n", serde_json::to_string_pretty(&proxies)?)),
+        Output::Json => render::print(&format!("{}\n", serde_json::to_string_pretty(&proxies)?))?,
         Output::Table => {
             let rows: Vec<Vec<String>> = proxies.iter().map(row).collect();
-            render::print(&render::table(&["NAME", "CLUSTER", "CDS", "LDS", "EDS", "RDS", "ISTIOD", "VERSION"], &rows));
+            let heads = ["NAME", "CLUSTER", "CDS", "LDS", "EDS", "RDS", "ISTIOD", "VERSION"];
+            render::print(&render::table(&heads, &rows))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -19,9 +19,18 @@ pub(crate) struct Args {
     /// Numbers only.
     #[arg(short = 's', long)]
     short: bool,
-    /// Output: json.
+    /// Output: json or yaml.
     #[arg(short = 'o', long)]
-    output: Option<String>,
+    output: Option<Output>,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Output {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
 }
 
 /// Prints them.
@@ -37,29 +46,32 @@ pub(crate) async fn run(target: &Target, args: Args) -> anyhow::Result<ExitCode>
         },
         false => None,
     };
-    if args.output.as_deref() == Some("json") {
+    if let Some(output) = args.output {
         let (control, data) = remote.unwrap_or_default();
         let value = json!({"clientVersion": {"version": own}, "meshVersion": control, "dataPlaneVersion": data});
-        render::print(&format!("{}\n", serde_json::to_string_pretty(&value)?));
+        match output {
+            Output::Json => render::print(&format!("{}\n", serde_json::to_string_pretty(&value)?))?,
+            Output::Yaml => render::print(&serde_saphyr::to_string(&value)?)?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     if args.short && remote.is_none() {
-        render::print(&format!("{own}\n"));
+        render::print(&format!("{own}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    render::print(&format!("client version: {own}\n"));
+    render::print(&format!("client version: {own}\n"))?;
     if let Some((control, data)) = remote {
         let control: Vec<String> = control.into_keys().collect();
         render::print(&format!(
             "control plane version: {}\n",
             if control.is_empty() { "none".to_owned() } else { control.join(", ") }
-        ));
+        ))?;
         let data: Vec<String> =
             data.into_iter().map(|(version, count)| format!("{version} ({count} proxies)")).collect();
         render::print(&format!(
             "data plane version: {}\n",
             if data.is_empty() { "none".to_owned() } else { data.join(", ") }
-        ));
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
