@@ -1,10 +1,12 @@
 //! Which cluster a verb talks to, and a client for it.
 //!
-//! Order: `--name` (a sandbox), `--kubeconfig`, `KUBECONFIG`, the default sandbox if it is the only one there is, the
-//! user's own kubeconfig. Never here: what is asked of it. Called by every verb that talks to a cluster.
+//! Order: `--name` (a sandbox), `--kubeconfig`, then as kubectl has it: the files that `KUBECONFIG` names, the user's own
+//! kubeconfig, the cluster of the Pod it runs in. Never here: what is asked of it. Called by every verb that talks to a
+//! cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -18,8 +20,8 @@ pub(crate) struct Target {
     /// Name of a sandbox of this machine.
     #[arg(long, global = true)]
     pub(crate) name: Option<String>,
-    /// Kubeconfig file.
-    #[arg(short = 'c', long, global = true, env = "KUBECONFIG")]
+    /// Kubeconfig file [default: those of KUBECONFIG, else ~/.kube/config].
+    #[arg(short = 'c', long, global = true)]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig.
     #[arg(long, global = true)]
@@ -40,12 +42,18 @@ impl Target {
             Some(name) => Some(crate::cmd::up::kubeconfig_of(name)?),
             None => self.kubeconfig.clone(),
         };
-        let config = match file {
-            Some(file) => {
-                let kubeconfig = Kubeconfig::read_from(&file).map_err(|error| {
-                    fail::coded(fail::UNREACHABLE, format!("could not read {}: {error}", file.display()))
-                })?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await?
+        let unusable =
+            |error: &dyn std::error::Error| fail::coded(fail::UNREACHABLE, format!("no cluster is chosen: {error}"));
+        let kubeconfig = match file {
+            Some(file) => Some(read(&file)?),
+            None => named(api_rt::env::Vars::process().text("KUBECONFIG", ""))?,
+        };
+        let config = match kubeconfig {
+            Some(kubeconfig) => {
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))?
+            }
+            None if options.context.is_some() => {
+                Config::from_kubeconfig(&options).await.map_err(|error| unusable(&error))?
             }
             None => Config::infer().await.map_err(|error| {
                 fail::coded(
@@ -66,6 +74,24 @@ impl Target {
     pub(crate) fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("default")
     }
+}
+
+fn read(file: &Path) -> anyhow::Result<Kubeconfig> {
+    Kubeconfig::read_from(file)
+        .map_err(|error| fail::coded(fail::UNREACHABLE, format!("could not read {}: {error}", file.display())))
+}
+
+/// The files that `KUBECONFIG` names, as one. As for kubectl, one that is absent is none, and the first word counts.
+fn named(files: &str) -> anyhow::Result<Option<Kubeconfig>> {
+    let mut all: Option<Kubeconfig> = None;
+    for file in std::env::split_paths(files).filter(|file| file.is_file()) {
+        let next = read(&file)?;
+        all = Some(match all {
+            None => next,
+            Some(all) => all.merge(next).with_context(|| format!("could not use {}", file.display()))?,
+        });
+    }
+    Ok(all)
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
@@ -116,4 +142,22 @@ pub(crate) async fn http_get(
     };
     forward.abort();
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_kubeconfigs_are_left_out_and_the_first_word_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["a", "b"] {
+            std::fs::write(file(name), format!("current-context: {name}\ncontexts:\n- name: {name}\n")).unwrap();
+        }
+        let found = named(&[file("none"), file("a"), file("b")].join(":")).unwrap().unwrap();
+        assert_eq!((found.current_context.as_deref(), found.contexts.len()), (Some("a"), 2));
+        assert!(named(&file("none")).unwrap().is_none());
+        assert!(named("").unwrap().is_none());
+    }
 }
