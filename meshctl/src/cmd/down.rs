@@ -34,9 +34,9 @@ pub(crate) fn run(target: &Target, args: &Args) -> anyhow::Result<ExitCode> {
         eprintln!("there is no sandbox {}", place.name);
         return Ok(ExitCode::SUCCESS);
     }
-    let record = place.record();
     if !gone(&place, 1)? {
-        let Some(record) = record else { bail!("sandbox {} is just starting; try again", place.name) };
+        // Read only now: while nobody has the lock, the numbers in it may be anyone's.
+        let Some(record) = place.record() else { bail!("sandbox {} is just starting; try again", place.name) };
         let daemon = Pid::from_raw(record.pid);
         kill(daemon, Signal::SIGTERM).ok();
         if !gone(&place, GENTLE_STEPS)? {

@@ -8,17 +8,19 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::cluster::Target;
 use crate::fail;
 use crate::sandbox::daemon::{self, Start};
-use crate::sandbox::place::{Base, Place, State};
+use crate::sandbox::place::{Base, LOG_BYTES_MAX, Place, State};
 
 const SHOWN_LINES: usize = 12;
-/// A longer log is put aside when the daemon starts.
-const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// For a sandbox that another `up` is starting: longer than that may take.
+const OTHER_STEPS: u32 = 400;
+const OTHER_STEP: Duration = Duration::from_millis(100);
 
 /// Flags of `up`.
 #[derive(Debug, clap::Args)]
@@ -73,9 +75,7 @@ fn shared(folder: &Path) -> bool {
 fn start(place: &Place, base: &Base, images: &Path) -> anyhow::Result<()> {
     place.make()?;
     let log = place.log();
-    if log.metadata().is_ok_and(|found| found.len() > LOG_BYTES_MAX) {
-        std::fs::rename(&log, log.with_extension("old"))?;
-    }
+    place.trim_log(LOG_BYTES_MAX).with_context(|| format!("could not put {} aside", log.display()))?;
     let errors = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
     let errors = errors.with_context(|| format!("could not open {}", log.display()))?;
     let begins_at = errors.metadata()?.len();
@@ -107,11 +107,22 @@ fn start(place: &Place, base: &Base, images: &Path) -> anyhow::Result<()> {
     let from = error.unwrap_or_else(|| lines.len().saturating_sub(SHOWN_LINES));
     let shown = lines.get(from..).unwrap_or_default().join("\n");
     let shown = shown.strip_prefix("error: ").unwrap_or(&shown);
-    // Another `up` at the same moment may have won.
-    if place.state()?.0 == State::Running {
+    if other_started(place)? {
         return Ok(());
     }
     Err(fail::coded(fail::FAILED, format!("the sandbox did not start ({ended})\n{shown}\n  log: {}", log.display())))
+}
+
+/// Another `up` at the same moment may have won: then its sandbox is waited for.
+fn other_started(place: &Place) -> anyhow::Result<bool> {
+    for _ in 0..OTHER_STEPS {
+        match place.state()?.0 {
+            State::Running => return Ok(true),
+            State::Stopped => return Ok(false),
+            State::Starting => std::thread::sleep(OTHER_STEP),
+        }
+    }
+    Ok(false)
 }
 
 fn print_next(place: &Place) {

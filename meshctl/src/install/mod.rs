@@ -1,7 +1,7 @@
 //! What is installed: component files with a closed set of placeholders, made into objects, manifests or a chart.
 //!
-//! `deploy/components` is the one source; a profile says which components and values. Pure: no cluster, no files read
-//! at run time. Called by the verbs `install`, `uninstall` and `manifest`.
+//! `deploy/components` is the one source; a profile says which components and values. Never here: a cluster, files
+//! read at run time. Called by the verbs `install`, `uninstall` and `manifest`.
 
 mod chart;
 mod profile;

@@ -18,10 +18,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::place::{Place, Record};
+use super::place::{LOG_BYTES_MAX, Place, Record};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AT_LOG_EVERY: Duration = Duration::from_secs(60);
 const API_PORT: u16 = 443;
 
 /// What `up` passes on.
@@ -48,7 +49,7 @@ pub(crate) fn run(start: &Start) -> anyhow::Result<()> {
     if let Err(error) = nix::unistd::setsid() {
         tracing::debug!(%error, "already a session of its own");
     }
-    let Some(held) = start.place.hold()? else { bail!("sandbox {} runs already", start.place.name) };
+    let Some(held) = start.place.begin()? else { bail!("sandbox {} runs already", start.place.name) };
     let levels = "info,kube=warn,hyper=warn,tower=warn";
     api_rt::log::init(levels, api_rt::log::Format::default()).context("could not start the log")?;
     tell("namespaces");
@@ -123,6 +124,7 @@ async fn serve(start: &Start, keeper: Keeper) -> anyhow::Result<()> {
         reader.await?;
         Ok("first process")
     });
+    parts.spawn(keep_log_short(place.clone()));
     let kubeconfig = server.kubeconfig(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())))?;
     place.write_private("kubeconfig", kubeconfig.as_bytes())?;
     let record =
@@ -134,6 +136,7 @@ async fn serve(start: &Start, keeper: Keeper) -> anyhow::Result<()> {
         ready = wait_ready(&nodes, &place.name) => { ready?; None }
         ended = parts.join_next() => ended,
         _ = ends.0.recv() => return Ok(()),
+        _ = ends.1.recv() => return Ok(()),
     };
     if ended.is_none() {
         place.write_record(&Record { ready: true, ..record })?;
@@ -161,6 +164,15 @@ async fn serve(start: &Start, keeper: Keeper) -> anyhow::Result<()> {
     }
     parts.shutdown().await;
     result
+}
+
+async fn keep_log_short(place: Place) -> anyhow::Result<&'static str> {
+    loop {
+        tokio::time::sleep(LOOK_AT_LOG_EVERY).await;
+        if let Err(error) = place.trim_log(LOG_BYTES_MAX) {
+            tracing::warn!(%error, "the log was not put aside");
+        }
+    }
 }
 
 /// Sandboxes of one machine share 127.0.0.1, so each begins elsewhere in the range of NodePorts.

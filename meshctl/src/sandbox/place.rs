@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -17,6 +18,10 @@ use crate::fail;
 /// The sandbox that is meant when none is named.
 pub(crate) const DEFAULT: &str = "default";
 const NAME_BYTES_MAX: usize = 40;
+/// A longer log is put aside; one older part is kept.
+pub(crate) const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const HOLD_ATTEMPTS: u32 = 10;
+const HOLD_PAUSE: Duration = Duration::from_millis(10);
 
 /// Names the folder that holds all sandboxes' folders.
 #[derive(Debug, Clone, clap::Args)]
@@ -161,6 +166,38 @@ impl Place {
         }
     }
 
+    /// Takes the lock as the daemon and writes down who that is, so that nobody takes the record of an earlier life, whose
+    /// process numbers others may have by now, for this one's. `None`: another daemon has it.
+    pub(crate) fn begin(&self) -> anyhow::Result<Option<Held>> {
+        for attempt in 0..HOLD_ATTEMPTS {
+            // Whoever only looks whether it is held has it for a moment.
+            if attempt > 0 {
+                std::thread::sleep(HOLD_PAUSE);
+            }
+            if let Some(held) = self.hold()? {
+                let port = self.record().map_or(0, |record| record.port);
+                let pid = std::process::id().cast_signed();
+                self.write_record(&Record { pid, keeper: 0, port, ready: false })?;
+                return Ok(Some(held));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts a log aside that has grown beyond so many bytes; whoever appends to it goes on at its new beginning.
+    pub(crate) fn trim_log(&self, bytes_max: u64) -> std::io::Result<()> {
+        let log = self.log();
+        match fs::metadata(&log) {
+            Ok(found) if found.len() > bytes_max => {
+                fs::copy(&log, self.folder.join("log.old"))?;
+                OpenOptions::new().write(true).open(&log)?.set_len(0)
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The daemon's record, from this or an earlier life.
     pub(crate) fn record(&self) -> Option<Record> {
         serde_json::from_slice(&fs::read(self.record_file()).ok()?).ok()
@@ -242,6 +279,35 @@ mod tests {
         drop(held);
         assert_eq!(place.state().unwrap().0, State::Stopped);
         assert_eq!(base.all().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_new_life_disowns_the_record_of_the_last() {
+        let (_folder, base) = base();
+        let place = base.place(None).unwrap();
+        place.make().unwrap();
+        place.write_record(&Record { pid: 1, keeper: 2, port: 3, ready: true }).unwrap();
+        let _held = place.begin().unwrap().unwrap();
+        let (state, record) = place.state().unwrap();
+        let record = record.unwrap();
+        assert_eq!(state, State::Starting);
+        assert_eq!((record.pid, record.port), (std::process::id().cast_signed(), 3));
+    }
+
+    #[test]
+    fn a_long_log_is_put_aside_under_its_writer() {
+        let (_folder, base) = base();
+        let place = base.place(None).unwrap();
+        place.trim_log(3).unwrap();
+        place.make().unwrap();
+        let mut writer = OpenOptions::new().create(true).append(true).open(place.log()).unwrap();
+        for text in ["abc", "d"] {
+            writer.write_all(text.as_bytes()).unwrap();
+            place.trim_log(3).unwrap();
+        }
+        writer.write_all(b"e").unwrap();
+        let read = |name: &str| fs::read_to_string(place.folder.join(name)).unwrap();
+        assert_eq!((read("log.old"), read("log")), ("abcd".to_owned(), "e".to_owned()));
     }
 
     #[test]
