@@ -1,6 +1,6 @@
 //! Bookinfo's ratings: stars by reviewer.
 //!
-//! Kept in memory; a POST replaces those of a product. Called by reviews v2 and v3.
+//! Kept in memory; a POST replaces those of a product. Never here: reviews. Called by reviews v2 and v3.
 
 use std::{collections::BTreeMap, sync::Mutex};
 

@@ -1,6 +1,7 @@
 //! Bookinfo's reviews: v1 without stars, v2 with black ones, v3 with red ones.
 //!
-//! Asks ratings where it shows stars; says so in the reply when ratings does not answer. Called by productpage.
+//! Asks ratings where it shows stars; says so in the reply when ratings does not answer. Never here: the page.
+//! Called by productpage.
 
 use bytes::Bytes;
 use http::{Method, StatusCode};

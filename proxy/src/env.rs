@@ -2,6 +2,7 @@
 //!
 //! All mistakes are reported together, before any port is bound. The names are those that Istio's injection sets, so the
 //! same environment also runs the proxy without Kubernetes: two namespaces, a token file and a root certificate suffice.
+//! Never here: what a value is used for.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|

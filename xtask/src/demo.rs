@@ -51,21 +51,21 @@ pub(crate) fn up() -> Result<()> {
     let waited = began.elapsed();
     kubectl(["wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s"])?.run()?;
     let versions = versions_seen(&url, 60)?;
+    let meshctl = program().display().to_string();
     eprintln!(
         "
 Bookinfo runs through the mesh: {url}
   first page after {:.1} s; 60 loads were served by reviews {}
 
 Try next:
-  eval \"$({} env --name {NAME})\"                    # kubectl and meshctl now talk to the sandbox
+  eval \"$({meshctl} env --name {NAME})\"                    # kubectl and meshctl now talk to the sandbox
   kubectl get pods -A
   kubectl apply -f examples/manifests/bookinfo/networking/destination-rule-all.yaml
   kubectl apply -f examples/manifests/bookinfo/networking/virtual-service-reviews-v3.yaml     # red stars only
-  meshctl proxy-status
+  {meshctl} proxy-status
   cargo xtask demo down",
         waited.as_secs_f64(),
         versions.join(", "),
-        program().display(),
     );
     if versions.len() < 3 {
         bail!("expected pages of reviews v1, v2 and v3");

@@ -25,7 +25,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test           everything this repository checks, but for format and lints
   ci             fmt, clippy, deny, gen --check, tidy, and then test
   gen [--check]  write (or compare) what is generated: CRDs, manifests, chart
-  tidy           file heads, the crate table, words
+  tidy           file heads, the crate table, and that ARCHITECTURE.md names what there is
   bless          run tests with BLESS=1: golden files are rewritten, the diff is the review
   release-tree DIR  lay out what a user unpacks: bin/, samples/, install/";
 

@@ -33,8 +33,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("fuzz", &[], &["kube", "tonic"]),
 ];
 
-const FOLDERS: [&str; 12] =
-    [".cargo", ".ci", "api", "citadel", "deploy", "docs", "examples", "injector", "meshctl", "pilot", "proxy", "xtask"];
+/// The map that must name every package and top-level folder.
+const MAP: &str = "ARCHITECTURE.md";
 
 /// Checks all of it and tells every finding at once.
 pub(crate) fn run() -> Result<()> {
@@ -44,7 +44,8 @@ pub(crate) fn run() -> Result<()> {
     let mut findings = Vec::new();
     heads(&files, &mut findings)?;
     edges(&files, &mut findings)?;
-    folders(&files, &mut findings);
+    let map = fs::read_to_string(sh::root().join(MAP)).with_context(|| format!("could not read {MAP}"))?;
+    named(&files, &map, &mut findings);
     if findings.is_empty() {
         return Ok(());
     }
@@ -57,12 +58,23 @@ fn heads(files: &[PathBuf], findings: &mut Vec<String>) -> Result<()> {
         let text =
             fs::read_to_string(sh::root().join(path)).with_context(|| format!("could not read {}", path.display()))?;
         let head: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
-        let shown = path.display();
-        if head.len() < 3 || head.get(1) != Some(&"//!") {
-            findings.push(format!("{shown}: opens without its job, an empty line and its borders (style.md, habit 1)"));
+        if let Some(lacks) = lacks(&head) {
+            findings.push(format!("{}: opens without {lacks} (style.md, habit 1)", path.display()));
         }
     }
     Ok(())
+}
+
+/// What the head of a file does not say.
+fn lacks(head: &[&str]) -> Option<&'static str> {
+    let words: Vec<&str> = head.iter().flat_map(|line| line.trim_start_matches("//!").split_whitespace()).collect();
+    if head.len() < 3 || head.get(1) != Some(&"//!") {
+        Some("its job, an empty line and its borders")
+    } else if !words.windows(2).any(|pair| pair == ["Never", "here:"]) {
+        Some("what is \"Never here:\"")
+    } else {
+        None
+    }
 }
 
 fn edges(files: &[PathBuf], findings: &mut Vec<String>) -> Result<()> {
@@ -96,15 +108,43 @@ fn edges(files: &[PathBuf], findings: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-fn folders(files: &[PathBuf], findings: &mut Vec<String>) {
-    let mut seen: Vec<String> = files
+fn named(files: &[PathBuf], map: &str, findings: &mut Vec<String>) {
+    let mut folders: Vec<String> = files
         .iter()
         .filter(|path| path.components().count() > 1)
         .filter_map(|path| path.components().next().map(|first| first.as_os_str().to_string_lossy().into_owned()))
         .collect();
-    seen.sort();
-    seen.dedup();
-    for folder in seen.iter().filter(|folder| !FOLDERS.contains(&folder.as_str())) {
-        findings.push(format!("{folder}/: a top-level folder that ARCHITECTURE.md does not name"));
+    folders.sort();
+    folders.dedup();
+    for folder in folders.iter().filter(|folder| !map.contains(&format!("`{folder}/`"))) {
+        findings.push(format!("{folder}/: a top-level folder that {MAP} does not name"));
+    }
+    for (package, ..) in TABLE.iter().filter(|(package, ..)| !map.contains(&format!("| `{package}` |"))) {
+        findings.push(format!("{package}: a package that {MAP} does not name"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(head: &str, expected: Option<&str>) {
+        assert_eq!(lacks(&head.lines().collect::<Vec<_>>()), expected);
+    }
+
+    #[test]
+    fn a_head_says_its_job_and_what_never_happens_there() {
+        check("//! Counts.\n//!\n//! Never here: luck.", None);
+        check("//! Counts.\n//!\n//! What is asked. Never\n//! here: luck.", None);
+        check("//! Counts.\n//!\n//! Called by `main`.", Some("what is \"Never here:\""));
+        check("//! Counts.", Some("its job, an empty line and its borders"));
+    }
+
+    #[test]
+    fn the_map_names_every_folder_and_package() {
+        let mut findings = Vec::new();
+        named(&["new/a.rs".into(), "b.rs".into()], "| `api/` | `api` |", &mut findings);
+        assert_eq!(findings.len(), TABLE.len());
+        assert_eq!(findings[0], "new/: a top-level folder that ARCHITECTURE.md does not name");
     }
 }

@@ -1,7 +1,7 @@
 //! How long to wait before a crashed container, or an absent image, is tried again.
 //!
 //! Kubernetes' numbers: at once, then 10 s doubling to 5 min, forgotten after 10 min of running well.
-//! Pure. Used by `container`.
+//! Pure. Never here: waiting. Used by `container`.
 
 use std::time::Duration;
 
