@@ -116,7 +116,7 @@ impl Wire {
     pub(super) fn begin(&mut self, framing: Framing) -> u32 {
         self.cutter = Cutter::new(framing);
         self.turn = self.turn.wrapping_add(1);
-        self.heard = None;
+        (self.heard, self.reader, self.watcher) = (None, None, None);
         self.turn
     }
 
