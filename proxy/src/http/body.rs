@@ -2,7 +2,7 @@
 //!
 //! A request's bytes are kept while a retry may need them, up to a limit of bytes and of pieces; past it they stream
 //! through and the request is final.
-//! Never here: deciding about retries. Used by `retry`, `reply` and the pools.
+//! Never here: deciding about retries. Used by `attempt`, `mirror`, `reply` and `upstream`.
 
 mod reply;
 

@@ -1,7 +1,7 @@
 //! The host that a connection asked for last, in both the forms in which it is passed on.
 //!
 //! Most connections ask for one host again and again; it is checked and copied when it changes.
-//! Never here: which host is right. Held by `Conn`; used by `gate` and `retry`.
+//! Never here: which host is right. Held by `Conn`; used by `gate` and `attempt`.
 
 use std::cell::RefCell;
 

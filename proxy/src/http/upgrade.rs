@@ -2,7 +2,7 @@
 //!
 //! They end as other bytes do: with both sides' last, with a reset where one side breaks, or when nothing has passed for as
 //! long as the listener lets a connection be idle. What has passed counts however it ended.
-//! Never here: agreeing, which is between client and upstream. Called by the codec after a 101.
+//! Never here: agreeing, which is between client and upstream. Called by `h1::answer` after a 101.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! Never here: refusing it (`http1`). Run by `cargo test`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use api::spec::*;
 use tokio::{
@@ -13,7 +13,10 @@ use tokio::{
 use super::{
     Client, Proxy, app, ask,
     http1::{all, recorder},
-    local, ok, proxy,
+    local,
+    mesh::{Authority, REVIEWS, WEB, inbound, outbound, serve},
+    ok, proxy,
+    ride::{connections, ours},
     spec::{chain, cluster, forward, listener, route, server, spec},
 };
 
@@ -84,4 +87,32 @@ fn newer_clients_are_served_as_ever() {
             assert!(reply.ends_with("hi") && !reply.contains("connection"), "{reply}");
         }
     });
+}
+
+#[test]
+fn it_rides_between_proxies_that_serve_it() {
+    local(async {
+        let (app, seen) =
+            recorder("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n").await;
+        let authority = Authority::new();
+        let (_inner, inside) = serve(authority.identity(REVIEWS), &serving(ours(inbound(app, true, vec![])))).await;
+        let out = serving(ours(outbound(&[inside], &[REVIEWS], UpstreamVersion::Http1)));
+        let (outer, address) = serve(authority.identity(WEB), &out).await;
+        let reply = all(address, b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
+        assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("\r\n\r\nhello"), "{reply}");
+        assert!(seen.take().starts_with("GET / HTTP/1.1\r\nHost: a\r\n"));
+        assert_eq!(connections(&outer), (1, 1));
+    });
+}
+
+/// The same, serving HTTP/1.0.
+fn serving(mut spec: Spec) -> Spec {
+    for listener in spec.listeners.values_mut() {
+        for chain in &mut Arc::make_mut(listener).chains {
+            if let Network::Http(server) = &mut chain.network {
+                server.http10 = true;
+            }
+        }
+    }
+    spec
 }

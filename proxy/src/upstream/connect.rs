@@ -1,6 +1,6 @@
 //! Makes one connection to an endpoint: socket options, then TLS where the cluster says so.
 //!
-//! Never here: pools or HTTP. Called by `pool` and `tcp`.
+//! Never here: pools or HTTP. Called by `open` and `tcp`.
 
 use std::{
     io,

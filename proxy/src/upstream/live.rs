@@ -1,7 +1,7 @@
 //! What is counted about clusters and endpoints, kept while tables come and go.
 //!
 //! Numbers are shared atomics, so that breakers and ejections hold for the process and not for each worker.
-//! Never here: choosing, connecting. Made by `table`; changed by `send` and `tcp`.
+//! Never here: choosing, connecting. Made by `table`; changed by `open`, `lease`, `http::retry` and `tcp`.
 
 use std::{
     net::SocketAddr,

@@ -1,7 +1,7 @@
 //! Sends one request to one endpoint: over a pooled connection, or a new one within the cluster's limits.
 //!
 //! A pooled connection that turns out to be dead before anything was written costs nothing: the next one is taken.
-//! Never here: trying another endpoint. Called by `http::retry` and `mirror`.
+//! Never here: trying another endpoint. Called by `http::attempt` and `mirror`.
 
 use std::{error::Error, net::SocketAddr, rc::Rc, sync::Arc};
 

@@ -2,7 +2,7 @@
 //!
 //! One rustls configuration for each protocol that may ride on it, because what is offered (ALPN) differs; certificates
 //! and roots are read from slots at each handshake, so that rotation needs no new configuration.
-//! Never here: handshakes. Built by `table`; asked by `http::send` and `tcp`.
+//! Never here: handshakes. Built by `table`; asked by `http::attempt`, `open` and `tcp`.
 
 use std::sync::{
     Arc, OnceLock,

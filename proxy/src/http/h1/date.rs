@@ -1,6 +1,6 @@
 //! The `date` of replies, written anew once a second.
 //!
-//! Never here: reading a clock. Held by a worker, used by `server`.
+//! Never here: reading a clock. Held by a worker, used by `answer`.
 
 use std::cell::RefCell;
 

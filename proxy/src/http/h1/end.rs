@@ -1,7 +1,7 @@
 //! The ends of requests and connections: what a client still sends is read and dropped, within bounds.
 //!
 //! A socket that is closed with unread bytes resets, and the client may lose the reply that it was about to read.
-//! Never here: deciding whether a connection goes on. Called by `server`.
+//! Never here: deciding whether a connection goes on. Called by `server` and `answer`.
 
 use std::{
     future::poll_fn,

@@ -1,7 +1,7 @@
 //! Waits that have a limit: for a peer to say something, and for it to take something.
 //!
 //! A limit is moved on with every sign of life, and that must cost nothing: timers are moved only when they go off too early.
-//! Never here: the limits (`limits`). Held by `wire`; used by `server`, `waiting` and `answer`.
+//! Never here: the limits (`limits`). Held by `wire`; used by `waiting` and `answer`.
 
 use std::{
     pin::Pin,

@@ -2,7 +2,7 @@
 //!
 //! Never takes more from the body than the connection can hold, and never writes another length than was announced: a
 //! body that does not keep to it breaks the connection, so that nobody takes a part for the whole.
-//! Never here: heads. Used by `server` for replies and by `client` for requests.
+//! Never here: heads. Used by `answer` for replies and by `client` for requests.
 
 use std::{
     io::{self, Write},

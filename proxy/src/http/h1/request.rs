@@ -2,7 +2,7 @@
 //!
 //! Given bytes, says what is asked, where the body ends and what becomes of the connection; the answer does not depend on
 //! how the bytes were split.
-//! Never here: sockets, and whether the request is acceptable (`gate`). Called by `server`.
+//! Never here: sockets, and whether the request is acceptable (`gate`). Called by `waiting`.
 
 use std::mem::MaybeUninit;
 

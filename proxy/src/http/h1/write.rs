@@ -2,7 +2,7 @@
 //!
 //! Method, target, names and values are of types that cannot hold a line end; where a body ends is said by this file and
 //! by nobody else: `content-length` and `transfer-encoding` of the map are not written.
-//! Never here: bytes that a peer sent, as they came. Used by `server`, `client` and `pump`.
+//! Never here: bytes that a peer sent, as they came. Used by `answer`, `client`, `pump` and `wire`.
 
 use std::io::Write;
 
