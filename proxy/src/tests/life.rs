@@ -228,3 +228,25 @@ fn closing_ends_idle_connections_and_waits_for_the_last_request() {
         (&mut finished).await.unwrap();
     });
 }
+
+#[test]
+fn upstream_connections_end_after_the_last_client() {
+    local(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut spec = to(&[listener.local_addr().unwrap()]);
+        let http = UpstreamHttp { version: UpstreamVersion::Http2, ..UpstreamHttp::default() };
+        spec.clusters.insert("c".into(), Arc::new(Cluster { http, ..Cluster::clone(&spec.clusters["c"]) }));
+        let upstream = tokio::task::spawn_local(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(socket).await.unwrap();
+            while let Some(asked) = connection.accept().await {
+                asked.unwrap().1.send_response(http::Response::new(()), true).unwrap();
+            }
+        });
+        let (proxy, address) = proxy(&spec).await;
+        assert!(ask(address, &get("/")).await.starts_with("HTTP/1.1 200 "));
+        assert!(!upstream.is_finished());
+        proxy.worker.finish().await;
+        upstream.await.unwrap();
+    });
+}
