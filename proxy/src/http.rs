@@ -10,6 +10,7 @@ pub(crate) mod body;
 pub(crate) mod codec;
 pub(crate) mod failure;
 pub(crate) mod fault;
+pub(crate) mod formats;
 pub(crate) mod gate;
 pub(crate) mod h1;
 pub(crate) mod h2;
@@ -173,7 +174,7 @@ async fn steps(
         Choice::Way(way) => way,
     };
     fault::inject(way.rule, &conn.worker, record).await?;
-    rewrite::request(&way, parts, record);
+    rewrite::request(conn, &way, parts, record);
     let upload = Upload::new(incoming, way.keep_bytes(), &mut record.received);
     mirror::at_once(conn, view, &way, parts, &upload);
     let answer = retry::run(conn, &way, &asked, parts, &upload, record).await;

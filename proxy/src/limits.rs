@@ -190,6 +190,8 @@ pub(crate) const OVERLOAD_IDLE: Duration = secs(10);
 pub(crate) const CONNECTIONS_SHARE: u64 = 40;
 /// What a client is told to wait when memory is short.
 pub(crate) const OVERLOAD_RETRY: Duration = secs(1);
+/// Compiled formats of header values that a worker keeps; over: all are forgotten, and compiled again when needed.
+pub(crate) const FORMATS_MAX: usize = 256;
 /// Distinct label sets of one metric; over: counted under the labels of the overflow series.
 pub(crate) const SERIES_MAX: usize = 20_000;
 /// Pauses between attempts to reach pilot: first and longest.

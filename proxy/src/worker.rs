@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     access::{Lines, writer::Writer},
-    http::{gate::ids::Ids, h1::date::Dates},
+    http::{formats::Formats, gate::ids::Ids, h1::date::Dates},
     metrics::{Metrics, PartyId, Shard, proxy::ProxyStats},
     overload::Overload,
     peers::Peers,
@@ -82,6 +82,7 @@ pub(crate) struct Worker {
     pub(crate) peers: Peers,
     pub(crate) dates: Dates,
     pub(crate) ids: Ids,
+    pub(crate) formats: Formats,
     pub(crate) room: Room,
     /// Copies of requests that are under way.
     pub(crate) mirrors: Cell<usize>,
@@ -100,6 +101,7 @@ impl Worker {
             peers: Peers::default(),
             dates: Dates::default(),
             ids: Ids::default(),
+            formats: Formats::default(),
             room: Room::default(),
             mirrors: Cell::new(0),
             tasks: TaskTracker::new(),

@@ -8,9 +8,9 @@ use http::{
     header::{CONNECTION, TRANSFER_ENCODING, UPGRADE},
 };
 
-use super::ride;
+use super::{formats::Formats, ride};
 use crate::{
-    access::{Format, Record, line},
+    access::{Record, line},
     peers,
 };
 
@@ -105,29 +105,26 @@ pub(crate) fn number(number: u64) -> HeaderValue {
 }
 
 /// Applies a route's changes: remove, set, add.
-pub(crate) fn apply(edits: &Edits, headers: &mut HeaderMap, record: &Record) {
+pub(super) fn apply(edits: &Edits, headers: &mut HeaderMap, record: &Record, formats: &Formats) {
     for name in &edits.remove {
         headers.remove(name);
     }
     for (name, value) in &edits.set {
-        if let Some(value) = value_of(value, record) {
+        if let Some(value) = value_of(value, record, formats) {
             headers.insert(name, value);
         }
     }
     for (name, value) in &edits.add {
-        if let Some(value) = value_of(value, record) {
+        if let Some(value) = value_of(value, record, formats) {
             headers.append(name, value);
         }
     }
 }
 
-fn value_of(value: &Value, record: &Record) -> Option<HeaderValue> {
+fn value_of(value: &Value, record: &Record, formats: &Formats) -> Option<HeaderValue> {
     match value {
         Value::Text(value) => Some(value.clone()),
-        // Rare, and only where a user wrote an operator: read anew each time. One that is not offered writes nothing.
-        Value::Format(text) => {
-            let format = Format::compile(Some(text), false).ok()?;
-            HeaderValue::from_bytes(&line::expand(&format, record)).ok()
-        }
+        // Only where a user wrote an operator; one that is not offered writes nothing.
+        Value::Format(text) => HeaderValue::from_bytes(&line::expand(&*formats.of(text)?, record)).ok(),
     }
 }

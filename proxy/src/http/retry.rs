@@ -18,6 +18,7 @@ use super::{
     attempt::{Clock, Sending, Tried},
     body::Upload,
     failure::Failure,
+    formats::Formats,
     gate::Asked,
     headers::{self, GRPC_STATUS, NOT_DELIVERED, RATE_LIMITED},
     incoming::Incoming,
@@ -189,7 +190,7 @@ fn settle(
             if exhausted {
                 record.flag(Flags::RETRIES_EXHAUSTED);
             }
-            change(&mut response, way, record);
+            change(&mut response, way, record, &sending.conn.worker.formats);
             Ok(Answer::Upstream { response, lease, deadline: sending.clock.deadline() })
         }
         Tried::TimedOut | Tried::RanOut => {
@@ -201,10 +202,10 @@ fn settle(
 }
 
 /// Applies the changes of headers that rule and target ask for.
-fn change(response: &mut Response<Incoming>, way: &Way<'_>, record: &Record) {
+fn change(response: &mut Response<Incoming>, way: &Way<'_>, record: &Record, formats: &Formats) {
     for edits in [&way.target.changes.response, &way.rule.changes.response] {
         if !edits.is_empty() {
-            headers::apply(edits, response.headers_mut(), record);
+            headers::apply(edits, response.headers_mut(), record, formats);
         }
     }
 }

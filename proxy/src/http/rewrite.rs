@@ -6,13 +6,14 @@ use api::table::Edits;
 use http::{HeaderValue, header::HOST, request::Parts, uri::PathAndQuery};
 
 use super::{
+    Conn,
     headers::{self, ORIGINAL_PATH},
     select::Way,
 };
 use crate::access::Record;
 
 /// Applies the way's path, host and header changes.
-pub(super) fn request(way: &Way<'_>, parts: &mut Parts, record: &mut Record) {
+pub(super) fn request(conn: &Conn, way: &Way<'_>, parts: &mut Parts, record: &mut Record) {
     if let Some(path) = &way.path {
         if way.rewritten {
             let before = parts.uri.path_and_query().cloned();
@@ -39,7 +40,7 @@ pub(super) fn request(way: &Way<'_>, parts: &mut Parts, record: &mut Record) {
     }
     for edits in [&way.rule.changes.request, &way.target.changes.request] {
         if !edits.is_empty() {
-            headers::apply(edits, &mut parts.headers, record);
+            headers::apply(edits, &mut parts.headers, record, &conn.worker.formats);
             new_authority(edits, parts);
         }
     }

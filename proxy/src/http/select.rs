@@ -63,11 +63,16 @@ pub(super) fn way<'v>(
     match &rule.spec().action {
         Action::Redirect(redirect) => {
             let location = route::location(rule, redirect, head);
-            Ok(Choice::Answer(own(rule, redirect.status, Bytes::new(), Some(location), record)?))
+            let location = HeaderValue::from_str(&location)
+                .map_err(|_| Failure::BadRequest("the redirect's target cannot be written"))?;
+            let headers = HeaderMap::from_iter([(LOCATION, location)]);
+            Ok(Choice::Answer(own(conn, rule, redirect.status, (headers, Bytes::new()), record)?))
         }
         Action::Reply { status, body } => {
-            let bytes = Bytes::copy_from_slice(body.as_bytes());
-            Ok(Choice::Answer(own(rule, *status, bytes, None, record)?))
+            let plain = (!body.is_empty()).then_some((CONTENT_TYPE, HeaderValue::from_static("text/plain")));
+            let headers = HeaderMap::from_iter(plain);
+            let body = Bytes::copy_from_slice(body.as_bytes());
+            Ok(Choice::Answer(own(conn, rule, *status, (headers, body), record)?))
         }
         Action::Forward(forward) => Ok(Choice::Way(onward(view, conn, head, rule, forward, record)?)),
     }
@@ -97,23 +102,16 @@ fn onward<'v>(
     Ok(Way { rule, forward, forwarding, target, cluster, path, authority, rewritten })
 }
 
+/// An answer that the rule itself gives.
 fn own(
+    conn: &Conn,
     rule: &Rule,
     status: u16,
-    body: Bytes,
-    location: Option<String>,
+    (mut headers, body): (HeaderMap, Bytes),
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     let status = StatusCode::from_u16(status).map_err(|_| Failure::NoRoute)?;
-    let mut headers = HeaderMap::new();
-    if let Some(location) = location {
-        let value = HeaderValue::from_str(&location)
-            .map_err(|_| Failure::BadRequest("the redirect's target cannot be written"))?;
-        headers.insert(LOCATION, value);
-    } else if !body.is_empty() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    }
-    headers::apply(&rule.changes.response, &mut headers, record);
+    headers::apply(&rule.changes.response, &mut headers, record, &conn.worker.formats);
     record.details = "direct_response";
     record.flag(Flags::NONE);
     Ok(Answer::Own { status, headers, body })
