@@ -37,10 +37,14 @@ impl Selector {
     fn read(value: &Value, path: &str) -> Result<Self, ConfigError> {
         let bad = |reason: &str| ConfigError { path: path.to_owned(), reason: reason.to_owned() };
         let mut selector = Self::default();
-        for (key, wanted) in value.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
+        let part = |field: &str| value.get(field).filter(|part| !part.is_null());
+        let labels = part("matchLabels").map(|labels| labels.as_object().ok_or_else(|| bad("matchLabels is no map")));
+        for (key, wanted) in labels.transpose()?.into_iter().flatten() {
             selector.labels.insert(key.clone(), wanted.as_str().ok_or_else(|| bad("a label is text"))?.to_owned());
         }
-        for expression in value.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+        let expressions = part("matchExpressions")
+            .map(|expressions| expressions.as_array().ok_or_else(|| bad("matchExpressions is no list")));
+        for expression in expressions.transpose()?.into_iter().flatten() {
             let text = |name: &str| expression.get(name).and_then(Value::as_str);
             let operator = match text("operator") {
                 Some("In") => Operator::In,
@@ -49,8 +53,10 @@ impl Selector {
                 Some("DoesNotExist") => Operator::DoesNotExist,
                 Some(_) | None => return Err(bad("operator must be In, NotIn, Exists or DoesNotExist")),
             };
-            let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
-            let values = values.filter_map(Value::as_str).map(str::to_owned).collect();
+            let values = expression.get("values").filter(|values| !values.is_null());
+            let values = values.map(|values| values.as_array().ok_or_else(|| bad("values is no list"))).transpose()?;
+            let value = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| bad("a value is text"));
+            let values = values.into_iter().flatten().map(value).collect::<Result<_, _>>()?;
             selector.expressions.push((
                 text("key").ok_or_else(|| bad("a key is missing"))?.to_owned(),
                 operator,

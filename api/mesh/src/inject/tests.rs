@@ -265,6 +265,20 @@ fn who_gets_a_sidecar_follows_istios_order() {
 }
 
 #[test]
+fn a_selector_that_cannot_be_read_is_no_selector_that_selects_nothing() {
+    for (selector, says) in [
+        (json!({ "matchLabels": "app" }), "matchLabels is no map"),
+        (json!({ "matchExpressions": {} }), "matchExpressions is no list"),
+        (json!({ "matchExpressions": [{ "key": "app", "operator": "In", "values": "a" }] }), "values is no list"),
+        (json!({ "matchExpressions": [{ "key": "app", "operator": "In", "values": [1] }] }), "a value is text"),
+    ] {
+        let settings = json!({ "neverInjectSelector": [selector] });
+        let error = InjectConfig::new(&settings, &json!({}), &json!({})).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
 fn the_workload_is_found_from_the_owner() {
     let owned = |kind: &str, name: &str| {
         let labels = BTreeMap::from([("pod-template-hash".to_owned(), "7d4fc9c8b".to_owned())]);
