@@ -7,7 +7,7 @@ mod options;
 mod review;
 mod settings;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use api_kube::{
@@ -110,20 +110,14 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
     let authority = CaClient::new(authority, identity.certificate().clone());
     let wanted = Wanted::DnsNames(vec![options.dns_name()]);
     let renewal = RenewalOptions { wanted, lifetime: LIFETIME, roots: Some(options.ca_roots.clone()) };
-    let certificate = Arc::new(std::sync::Mutex::new(Some(certificate)));
-    let told = Arc::clone(&certificate);
-    let waiting = move |reason: &str| {
-        if let Some(gate) = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref() {
-            gate.because(format!("certificate from citadel: {reason}"));
-        }
-    };
+    let certificate = certificate.shared();
+    let told = certificate.clone();
+    let waiting = move |reason: &str| told.because(format!("certificate from citadel: {reason}"));
     tasks.spawn(Renewal::new(identity.clone(), renewal, authority, clock).run(stop.clone(), waiting));
     if stop.run_until_cancelled(identity.wait()).await.is_none() {
         return Ok(());
     }
-    if let Some(gate) = certificate.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
-        gate.open();
-    }
+    certificate.open();
 
     let tls = identity.anonymous_server_config(vec![b"h2".to_vec(), b"http/1.1".to_vec()])?;
     let registration = BundleOptions {

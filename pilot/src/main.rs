@@ -34,7 +34,7 @@ use api_rt::{
     grpc::{self, Target},
     identity::{CaClient, CaOptions, Files, Identity, Renewal, RenewalOptions, Wanted},
     log,
-    ready::{Gate, Readiness},
+    ready::Readiness,
     tls::{self, ClientOptions, Expect, Peers},
 };
 use api_xds::{ca::server::CertificateServer, discovery::AggregatedServer};
@@ -155,10 +155,12 @@ async fn run(options: Options, log: log::Log) -> anyhow::Result<()> {
         push.run(source, stop).await;
         Ok(())
     });
-    let mut first = worlds.clone();
+    let (mut first, stop) = (worlds.clone(), parts.stop.clone());
     parts.spawn("first snapshot", async move {
-        first.wait_for(Option::is_some).await?;
-        synced.open();
+        if let Some(first) = stop.run_until_cancelled(first.wait_for(Option::is_some)).await {
+            first?;
+            synced.open();
+        }
         Ok(())
     });
     if let Some(client) = client {
@@ -209,14 +211,16 @@ impl Parts {
         let gate = self.ready.blocked_by("certificate: waiting for it");
         let (identity, clock, stop) = (self.identity.clone(), self.clock, self.stop.clone());
         let there = identity.clone();
-        let waiting = Waiting::new(gate);
+        let waiting = gate.shared();
         let told = waiting.clone();
+        let ending = stop.clone();
         self.spawn("first certificate", async move {
-            there.wait().await;
-            waiting.open();
+            if ending.run_until_cancelled(there.wait()).await.is_some() {
+                waiting.open();
+            }
             Ok(())
         });
-        let tell = move |reason: &str| told.because(reason);
+        let tell = move |reason: &str| told.because(format!("certificate: {reason}"));
         match options.certificate() {
             Certificate::None => {}
             Certificate::Files(folder) => self.spawn("identity", async move {
@@ -272,7 +276,9 @@ impl Parts {
             let tls = self.identity.server_config(false, vec![options.trust_domain.clone()], vec![b"h2".to_vec()])?;
             let (identity, stop) = (self.identity.clone(), self.stop.clone());
             self.spawn("secure xds", async move {
-                identity.wait().await;
+                if stop.run_until_cancelled(identity.wait()).await.is_none() {
+                    return Ok(());
+                }
                 Ok(grpc::serve(listener, Some(tls), routes, STREAM_GRACE, stop).await?)
             });
         }
@@ -328,24 +334,27 @@ impl Parts {
     }
 }
 
-/// A gate that one task explains and another opens.
-#[derive(Clone)]
-struct Waiting(Arc<std::sync::Mutex<Option<Gate>>>);
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-impl Waiting {
-    fn new(gate: Gate) -> Self {
-        Self(Arc::new(std::sync::Mutex::new(Some(gate))))
-    }
+    use super::*;
 
-    fn because(&self, reason: &str) {
-        if let Some(gate) = &*self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            gate.because(format!("certificate: {reason}"));
-        }
-    }
-
-    fn open(&self) {
-        if let Some(gate) = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
-            gate.open();
-        }
+    #[tokio::test]
+    async fn pilot_ends_when_told_to_although_its_certificate_has_not_come() {
+        let args = ["pilot", "--folder=/x", "--ca=127.0.0.1:1", "--xds=off", "--secure=127.0.0.1:0"];
+        let options = Options::try_parse_from(args).unwrap();
+        let mut parts = Parts {
+            clock: Clock::system(),
+            identity: Identity::new(),
+            ready: Readiness::new(),
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+        };
+        parts.keep_identity(&options);
+        let (stop, ready) = (parts.stop.clone(), parts.ready.clone());
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(10), parts.wait()).await.expect("it ends").unwrap();
+        assert!(!ready.is_ready());
     }
 }

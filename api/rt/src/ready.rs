@@ -101,6 +101,37 @@ impl Gate {
     }
 }
 
+/// A gate that one task explains and another opens; clones are the same gate.
+#[derive(Debug, Clone)]
+pub struct SharedGate(Arc<Mutex<Option<Gate>>>);
+
+impl Gate {
+    /// The gate for several tasks.
+    pub fn shared(self) -> SharedGate {
+        SharedGate(Arc::new(Mutex::new(Some(self))))
+    }
+}
+
+impl SharedGate {
+    fn gate(&self) -> MutexGuard<'_, Option<Gate>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says more exactly what is waited for, while it is.
+    pub fn because(&self, reason: impl Into<String>) {
+        if let Some(gate) = &*self.gate() {
+            gate.because(reason);
+        }
+    }
+
+    /// It has happened; what is said of it afterwards changes nothing.
+    pub fn open(&self) {
+        if let Some(gate) = self.gate().take() {
+            gate.open();
+        }
+    }
+}
+
 /// Something that may come and go, such as a connection.
 #[derive(Debug)]
 pub struct Switch {
@@ -146,6 +177,18 @@ mod tests {
         assert_eq!(ready.waiting_for(), ["first configuration: connection refused"]);
         drop(second);
         assert!(!ready.is_ready());
+    }
+
+    #[test]
+    fn an_open_gate_is_not_shut_by_who_explains_it() {
+        let ready = Readiness::new();
+        let gate = ready.blocked_by("certificate").shared();
+        let other = gate.clone();
+        other.because("certificate: refused");
+        assert_eq!(ready.waiting_for(), ["certificate: refused"]);
+        gate.open();
+        other.because("certificate: refused again");
+        assert!(ready.is_ready());
     }
 
     #[tokio::test]
