@@ -220,7 +220,7 @@ fn the_short_lane_knows_what_is_a_proxys_own() {
     };
     let service = named("Service", "a");
     // its own Pod says which port `web` is
-    assert_eq!(own_stays_when(&[service.clone()], &named("Pod", "a-1")), (false, false));
+    assert_eq!(own_stays_when(std::slice::from_ref(&service), &named("Pod", "a-1")), (false, false));
     assert_eq!(own_stays_when(&[service], &named("Pod", "a-2")), (true, true));
     // a service without selector leads to an address
     let service = &objects("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}}");
