@@ -41,8 +41,7 @@ impl Core {
 
     /// Serves what the stored CRDs say.
     pub(crate) fn reload_crds(&self) {
-        let crds = self.store.list("customresourcedefinitions.apiextensions.k8s.io", None).0;
-        self.registry.reload(&crds);
+        self.registry.reload(|| self.store.list("customresourcedefinitions.apiextensions.k8s.io", None).0);
     }
 
     pub(crate) fn set_kubelet(&self, kubelet: Arc<dyn Kubelet>) {

@@ -57,7 +57,11 @@ impl Inventory {
     /// Takes news in; true where garbage collection should look at the object.
     pub(crate) fn put(&mut self, thing: Thing) -> bool {
         let known = self.things.get(&thing.uid);
-        if known.is_some_and(|known| known.version >= thing.version) {
+        // The same version again is news where the kind is asked for by another URL now: a CRD may drop a version.
+        let is_old = |known: &Thing| {
+            known.version > thing.version || known.version == thing.version && known.resource == thing.resource
+        };
+        if known.is_some_and(is_old) {
             return false;
         }
         let news = match known {
@@ -156,6 +160,17 @@ mod tests {
         assert_eq!(inventory.dependents("o").count(), 0);
         assert_eq!(inventory.dependents("p").count(), 1);
         assert_eq!(inventory.within("shop").count(), 1);
+    }
+
+    #[test]
+    fn an_object_goes_along_when_its_kind_gets_another_version() {
+        let mut inventory = Inventory::default();
+        inventory.put(thing("a", 2, "o"));
+        let newer = Arc::new(Resource::new("v2", "Pod", "pods", true));
+        assert!(!inventory.put(Thing { resource: newer.clone(), ..thing("a", 2, "o") }));
+        assert_eq!(inventory.get("a").unwrap().resource, newer);
+        inventory.put(Thing { version: 1, ..thing("a", 2, "o") });
+        assert_eq!(inventory.get("a").unwrap().version, 2);
     }
 
     #[test]

@@ -61,11 +61,13 @@ impl Registry {
         Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Serves the built-in kinds and those of these CRDs.
-    pub(crate) fn reload(&self, crds: &[Arc<Item>]) {
+    /// Serves the built-in kinds and those of the CRDs that there are. They are asked for in turn: of two writes at once,
+    /// the later look must not be undone by the earlier.
+    pub(crate) fn reload(&self, crds: impl FnOnce() -> Vec<Arc<Item>>) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let crds = crds();
         made.retain(|name, _| crds.iter().any(|item| *item.name == **name));
-        for item in crds {
+        for item in &crds {
             if made.get(&*item.name).is_none_or(|(revision, _)| *revision != item.revision) {
                 made.insert(item.name.to_string(), (item.revision, crate::crd::kinds(&item.value())));
             }
