@@ -77,11 +77,12 @@ pub(crate) fn run(program: &Program, variables: Vec<(&str, Cel)>) -> Result<Cel,
     program.execute(&context).map_err(|error| error.to_string())
 }
 
-/// Whether an expression over plain JSON is true; a broken one is false.
-pub(crate) fn condition(source: &str, variables: &[(&str, Value)]) -> bool {
-    let Ok(program) = compile(source) else { return false };
+/// Whether an expression over plain JSON is true, or why nobody can say.
+pub(crate) fn condition(source: &str, variables: &[(&str, Value)]) -> Result<bool, String> {
+    let program = compile(source)?;
     let variables = variables.iter().map(|(name, value)| (*name, plain(value))).collect();
-    run(&program, variables) == Ok(Cel::Bool(true))
+    let found = run(&program, variables)?;
+    if let Cel::Bool(truth) = found { Ok(truth) } else { Err(format!("expected bool, got {}", found.type_of())) }
 }
 
 fn map(entries: impl Iterator<Item = (String, Cel)>) -> Cel {
@@ -158,7 +159,7 @@ mod tests {
 
     #[track_caller]
     fn check(rule: &str, value: Value, want: bool) {
-        assert_eq!(condition(rule, &[("self", value)]), want, "{rule}");
+        assert_eq!(condition(rule, &[("self", value)]), Ok(want), "{rule}");
     }
 
     #[test]

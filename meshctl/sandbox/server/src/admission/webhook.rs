@@ -224,7 +224,8 @@ async fn call(
     }
     let uid = uuid::Uuid::new_v4().to_string();
     let review = review(ask, hook, &uid, new, old);
-    if !conditions_hold(&hook.webhook, &review) {
+    let name = object::text(&review, "/request/name");
+    if !conditions_hold(name, ask, hook, &review)? {
         return Ok(None);
     }
     let answer = post::post(core, &hook.webhook, &review).await;
@@ -304,14 +305,31 @@ fn review(ask: &Ask<'_>, hook: &Hook, uid: &str, new: Option<&Value>, old: Optio
     json!({"kind": "AdmissionReview", "apiVersion": format!("admission.k8s.io/{version}"), "request": request})
 }
 
-/// All `matchConditions` are true of the request.
-fn conditions_hold(webhook: &Value, review: &Value) -> bool {
+/// Whether all `matchConditions` are true of the request. One that is false settles it; else one that cannot be
+/// answered counts as the webhook's own failure does, so that what guards something is not passed by.
+fn conditions_hold(name: &str, ask: &Ask<'_>, hook: &Hook, review: &Value) -> Result<bool, Refusal> {
     let request = review.get("request").unwrap_or(&Value::Null);
     let part = |name: &str| request.get(name).cloned().unwrap_or_default();
-    object::items(webhook, "/matchConditions").iter().all(|condition| {
+    let mut broken = None;
+    for condition in object::items(&hook.webhook, "/matchConditions") {
         let variables = [("object", part("object")), ("oldObject", part("oldObject")), ("request", request.clone())];
-        crate::cel_rules::condition(object::text(condition, "/expression"), &variables)
-    })
+        match crate::cel_rules::condition(object::text(condition, "/expression"), &variables) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(why) => broken = Some(why),
+        }
+    }
+    match broken {
+        None => Ok(true),
+        Some(why) if hook.ignores_failure() => {
+            tracing::warn!(webhook = hook.name(), why, "a webhook's condition failed, ignored");
+            Ok(false)
+        }
+        Some(why) => {
+            let of = ask.target.kind.group_resource();
+            Err(Refusal::new(403, "Forbidden", format!("{of} {name:?} is forbidden: {why}")))
+        }
+    }
 }
 
 /// A refusal in the API's words.

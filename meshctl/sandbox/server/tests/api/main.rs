@@ -12,6 +12,7 @@ mod endings;
 mod lists;
 mod objects;
 mod races;
+mod webhooks;
 
 use std::time::Duration;
 
