@@ -16,6 +16,7 @@ use super::kit::Kit;
 use super::status;
 
 const RETRY: Duration = Duration::from_millis(500);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
 /// Changes that come together are written together.
 const GATHER: Duration = Duration::from_millis(5);
 
@@ -71,7 +72,8 @@ async fn write(kit: &Kit, board: &Board, pod: &Pod, now: &k8s_openapi::api::core
     }
 }
 
-/// Takes the object out of the API once nothing of it runs, and its logs from the disk.
+/// Takes the object out of the API once nothing of it runs, and its logs from the disk. A webhook may stand in the way
+/// for a while: nobody else would ever ask again.
 pub(super) async fn remove(kit: &Kit, pod: &Pod) {
     let pods: Api<Pod> = Api::namespaced(kit.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
     let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -80,10 +82,16 @@ pub(super) async fn remove(kit: &Kit, pod: &Pod) {
         preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
         ..DeleteParams::default()
     };
-    match pods.delete(name, &params).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
-        Err(error) => tracing::warn!(pod = name, %error, "deleted Pod not removed"),
+    let mut wait = RETRY;
+    loop {
+        match pods.delete(name, &params).await {
+            Ok(_) => break,
+            // Gone, or another Pod of the same name.
+            Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => break,
+            Err(error) => tracing::warn!(pod = name, %error, "deleted Pod not removed yet"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_LONGEST);
     }
     let folder = kit.log_folder(pod);
     if let Err(error) = std::fs::remove_dir_all(&folder)
