@@ -14,7 +14,7 @@ use kube::Api;
 use sandbox_node::{Agent, Keeper, Link, NodeOptions};
 use sandbox_server::{Options, Server, User};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +77,7 @@ async fn serve(start: &Start, keeper: Keeper) -> anyhow::Result<()> {
     let place = &start.place;
     let (users, keeper_pid) = (keeper.users, keeper.pid);
     let stop = CancellationToken::new();
-    let mut ends = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut ends = Ends(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (link, reader) = Link::new(keeper)?;
     let folder = place.folder.join("server");
     let first_node_port = first_node_port(&place.name);
@@ -98,7 +98,7 @@ async fn serve(start: &Start, keeper: Keeper) -> anyhow::Result<()> {
     let port = place.record().map_or(0, |record| record.port);
     let host = listen(port).await?;
     let address = host.local_addr()?;
-    let mut parts: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
+    let mut parts = Parts::new();
     let inside = [
         link.listen(Ipv4Addr::LOCALHOST, address.port()).await?,
         link.listen(sandbox_node::net::API_ADDRESS, API_PORT).await?,
@@ -132,38 +132,61 @@ async fn serve(start: &Start, keeper: Keeper) -> anyhow::Result<()> {
     place.write_record(&record)?;
     tell("node");
     let nodes: Api<Node> = Api::all(server.client(User::admin()));
+    let ended = attend(&mut parts, &mut ends, &nodes, place, &record).await;
+    stop.cancel();
+    if let Err(error) = &ended {
+        tracing::error!(error = format!("{error:#}"), "sandbox ends");
+    }
+    parts.shutdown().await;
+    ended
+}
+
+type Parts = JoinSet<anyhow::Result<&'static str>>;
+
+/// The signals that end a sandbox.
+struct Ends(Signal, Signal);
+
+impl Ends {
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+/// Says when the node is ready, and stays until a signal ends the sandbox or a part of it fails.
+async fn attend(
+    parts: &mut Parts,
+    ends: &mut Ends,
+    nodes: &Api<Node>,
+    place: &Place,
+    record: &Record,
+) -> anyhow::Result<()> {
     let ended = tokio::select! {
-        ready = wait_ready(&nodes, &place.name) => { ready?; None }
+        ready = wait_ready(nodes, &place.name) => { ready?; None }
         ended = parts.join_next() => ended,
-        _ = ends.0.recv() => return Ok(()),
-        _ = ends.1.recv() => return Ok(()),
+        () = ends.told() => return Ok(()),
     };
     if ended.is_none() {
-        place.write_record(&Record { ready: true, ..record })?;
+        place.write_record(&Record { ready: true, ..record.clone() })?;
         tell("ready");
         leave_up()?;
-        tracing::info!(name = place.name, %address, "sandbox ready");
+        tracing::info!(name = place.name, port = record.port, "sandbox ready");
     }
     let ended = match ended {
         Some(ended) => Some(ended),
         None => tokio::select! {
             ended = parts.join_next() => ended,
-            _ = ends.0.recv() => None,
-            _ = ends.1.recv() => None,
+            () = ends.told() => None,
         },
     };
-    stop.cancel();
-    let result = match ended {
+    match ended {
         None => Ok(()),
         Some(Ok(Ok(part))) => Err(anyhow::anyhow!("the {part} ended")),
         Some(Ok(Err(error))) => Err(error),
         Some(Err(error)) => Err(error.into()),
-    };
-    if let Err(error) = &result {
-        tracing::error!(error = format!("{error:#}"), "sandbox ends");
     }
-    parts.shutdown().await;
-    result
 }
 
 async fn keep_log_short(place: Place) -> anyhow::Result<&'static str> {

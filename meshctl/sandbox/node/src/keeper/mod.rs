@@ -9,6 +9,7 @@ mod network;
 mod process;
 mod root;
 mod serve;
+mod share;
 pub(crate) mod sys;
 mod volume;
 pub(crate) mod wire;

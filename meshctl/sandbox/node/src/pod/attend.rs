@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::container::{Ending, Stop, Supervised, told};
+use super::live::Run;
 use super::log::{Filter, Log, Reader, Stream, pump};
 use super::probe::{Asked, Counter, ProbeError, Rhythm};
 use super::status::{Ended, State};
@@ -56,12 +57,7 @@ impl Supervised {
         }
         self.cell(|cell| cell.state = State::Running { since: began });
         let mut exit = launched.exit;
-        let asked = Asked {
-            link: self.kit.link.clone(),
-            container: self.container.clone(),
-            address: self.place.pod_ip.parse().unwrap_or(crate::net::GATEWAY_ADDRESS),
-            runner: run.runner.clone(),
-        };
+        let asked = self.asked(&run);
         let (end, stopped, killed) = tokio::select! {
             end = &mut exit => (end, false, None),
             why = self.watch_over(&asked) => {
@@ -100,6 +96,16 @@ impl Supervised {
             tracing::info!(pod = self.board.title(), container = self.name(), why, "container killed");
         }
         if stopped { Ending::Stopped } else { Ending::Exited(exit) }
+    }
+
+    /// This run, as probes and hooks ask it.
+    fn asked(&self, run: &Run) -> Asked {
+        Asked {
+            link: self.kit.link.clone(),
+            container: self.container.clone(),
+            address: self.place.pod_ip.parse().unwrap_or(crate::net::GATEWAY_ADDRESS),
+            runner: run.runner.clone(),
+        }
     }
 
     /// What the container left as the reason of its end.

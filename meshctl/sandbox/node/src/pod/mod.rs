@@ -15,6 +15,7 @@ pub(crate) mod log;
 pub(crate) mod person;
 pub(crate) mod probe;
 mod report;
+mod start;
 pub(crate) mod status;
 mod tls;
 pub(crate) mod volumes;

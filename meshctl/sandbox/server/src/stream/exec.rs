@@ -230,7 +230,18 @@ async fn from_client(
 }
 
 async fn over_spdy(plan: Plan, socket: TokioIo<hyper::upgrade::Upgraded>) -> io::Result<()> {
-    let (mut opened, frames, run) = spdy::start(socket);
+    let (opened, frames, run) = spdy::start(socket);
+    let session = session(plan, opened, frames);
+    tokio::pin!(run);
+    tokio::pin!(session);
+    tokio::select! {
+        done = &mut session => done,
+        done = &mut run => done,
+    }
+}
+
+/// The streams that the client must open, by kind.
+async fn streams(plan: &Plan, opened: &mut mpsc::Receiver<Incoming>) -> io::Result<HashMap<String, Incoming>> {
     let mut wanted = vec!["error"];
     for (name, is) in
         [("stdin", plan.stdin), ("stdout", plan.stdout), ("stderr", plan.stderr), ("resize", plan.request.tty)]
@@ -239,75 +250,64 @@ async fn over_spdy(plan: Plan, socket: TokioIo<hyper::upgrade::Upgraded>) -> io:
             wanted.push(name);
         }
     }
-    let session = async move {
-        let mut streams: HashMap<String, Incoming> = HashMap::new();
-        let collect = async {
-            while wanted.iter().any(|name| !streams.contains_key(*name)) {
-                let Some(stream) = opened.recv().await else { return Err(io::Error::from(io::ErrorKind::BrokenPipe)) };
-                let kind = stream.headers.get("streamtype").cloned().unwrap_or_default();
-                if wanted.contains(&kind.as_str()) {
-                    streams.insert(kind, stream);
-                }
-            }
-            Ok(())
-        };
-        tokio::time::timeout(STREAMS_TIMEOUT, collect)
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let (attachment, ends) = plan.pipes();
-        let id = |name: &str| streams.get(name).map_or(0, |stream| stream.id);
-        let (error, stdout, stderr) = (id("error"), id("stdout"), id("stderr"));
-        let stdin = streams.remove("stdin");
-        let resize = streams.remove("resize");
-        let inward = async {
-            if let (Some(mut stream), Some(mut end)) = (stdin, ends.stdin) {
-                while let Some(bytes) = stream.data.recv().await {
-                    if end.write_all(&bytes).await.is_err() {
-                        break;
-                    }
-                }
-            }
-            std::future::pending::<()>().await;
-        };
-        let sizes = async {
-            let mut stream = resize;
-            while let Some(bytes) = match &mut stream {
-                Some(stream) => stream.data.recv().await,
-                None => None,
-            } {
-                if let Some(size) = size(&bytes) {
-                    ends.resize.send(size).await.ok();
-                }
-            }
-            std::future::pending::<()>().await;
-        };
-        let work = async {
-            let (status, ..) = tokio::join!(
-                plan.run(attachment),
-                pump(&frames, stdout, ends.stdout),
-                pump(&frames, stderr, ends.stderr)
-            );
-            frames.data(error, status.to_string().as_bytes(), true).await
-        };
-        tokio::pin!(inward);
-        tokio::pin!(sizes);
-        tokio::pin!(work);
-        let done = tokio::select! {
-            done = &mut work => done,
-            () = &mut inward => Ok(()),
-            () = &mut sizes => Ok(()),
-        };
-        // The client closes when it has read the status; until then the connection stays.
-        let wait = async { while opened.recv().await.is_some() {} };
-        tokio::time::timeout(Duration::from_secs(2), wait).await.ok();
-        done
-    };
-    tokio::pin!(run);
-    tokio::pin!(session);
-    tokio::select! {
-        done = &mut session => done,
-        done = &mut run => done,
+    let mut streams: HashMap<String, Incoming> = HashMap::new();
+    while wanted.iter().any(|name| !streams.contains_key(*name)) {
+        let Some(stream) = opened.recv().await else { return Err(io::Error::from(io::ErrorKind::BrokenPipe)) };
+        let kind = stream.headers.get("streamtype").cloned().unwrap_or_default();
+        if wanted.contains(&kind.as_str()) {
+            streams.insert(kind, stream);
+        }
     }
+    Ok(streams)
+}
+
+async fn session(plan: Plan, mut opened: mpsc::Receiver<Incoming>, frames: Frames) -> io::Result<()> {
+    let streams = tokio::time::timeout(STREAMS_TIMEOUT, streams(&plan, &mut opened)).await;
+    let mut streams = streams.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let (attachment, ends) = plan.pipes();
+    let id = |name: &str| streams.get(name).map_or(0, |stream| stream.id);
+    let (error, stdout, stderr) = (id("error"), id("stdout"), id("stderr"));
+    let stdin = streams.remove("stdin");
+    let resize = streams.remove("resize");
+    let inward = async {
+        if let (Some(mut stream), Some(mut end)) = (stdin, ends.stdin) {
+            while let Some(bytes) = stream.data.recv().await {
+                if end.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let sizes = async {
+        let mut stream = resize;
+        while let Some(bytes) = match &mut stream {
+            Some(stream) => stream.data.recv().await,
+            None => None,
+        } {
+            if let Some(size) = size(&bytes) {
+                ends.resize.send(size).await.ok();
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let work = async {
+        let (status, ..) =
+            tokio::join!(plan.run(attachment), pump(&frames, stdout, ends.stdout), pump(&frames, stderr, ends.stderr));
+        frames.data(error, status.to_string().as_bytes(), true).await
+    };
+    tokio::pin!(inward);
+    tokio::pin!(sizes);
+    tokio::pin!(work);
+    let done = tokio::select! {
+        done = &mut work => done,
+        () = &mut inward => Ok(()),
+        () = &mut sizes => Ok(()),
+    };
+    // The client closes when it has read the status; until then the connection stays.
+    let wait = async { while opened.recv().await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(2), wait).await.ok();
+    done
 }
 
 async fn pump(frames: &Frames, id: u32, end: Option<DuplexStream>) -> io::Result<()> {

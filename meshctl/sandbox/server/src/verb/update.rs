@@ -214,6 +214,12 @@ fn keep_server_fields(kind: &Kind, call: &Call, old: &Value, new: &mut Value) ->
             }
         }
     }
+    keep_metadata(old, new);
+    Ok(())
+}
+
+/// Puts back the metadata that only the server sets.
+fn keep_metadata(old: &Value, new: &mut Value) {
     let old_metadata = object::members(old, "/metadata").cloned().unwrap_or_default();
     let metadata = object::metadata(new);
     for name in [
@@ -233,7 +239,6 @@ fn keep_server_fields(kind: &Kind, call: &Call, old: &Value, new: &mut Value) ->
         };
     }
     object::take(metadata, "selfLink");
-    Ok(())
 }
 
 fn copy_member(from: &Value, to: &mut Value, name: &str) {
