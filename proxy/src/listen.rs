@@ -6,6 +6,8 @@
 //! Never here: what becomes of a connection (`serve`). Driven by `control`.
 
 pub(crate) mod detect;
+#[cfg(test)]
+pub(crate) mod laws;
 pub(crate) mod original;
 pub(crate) mod serve;
 pub(crate) mod sniff;

@@ -179,6 +179,9 @@ fn v2_block(family: u8, from: &[u8], to: &[u8], ports: (u16, u16)) -> Vec<u8> {
 }
 
 #[cfg(test)]
+pub(crate) mod laws;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

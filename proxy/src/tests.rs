@@ -5,6 +5,7 @@
 
 mod bytes;
 mod clock;
+pub(crate) mod corpus;
 mod cost;
 mod denied;
 mod door;

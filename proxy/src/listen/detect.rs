@@ -73,20 +73,20 @@ fn judge_http(bytes: &[u8]) -> Verdict {
     if method == 0 || method > METHOD_BYTES_MAX || line[method] != b' ' {
         return Verdict::Is(Spoken::Raw);
     }
-    match line.iter().position(|b| *b == b'\n') {
-        Some(end) => {
-            let text = line[..end].strip_suffix(b"\r").unwrap_or(&line[..end]);
-            if text.ends_with(b" HTTP/1.1") {
-                Verdict::Is(Spoken::Http1 { old: false })
-            } else if text.ends_with(b" HTTP/1.0") {
-                Verdict::Is(Spoken::Http1 { old: true })
-            } else {
-                Verdict::Is(Spoken::Raw)
-            }
-        }
-        None if line.iter().any(|b| *b < 0x20 && *b != b'\r') => Verdict::Is(Spoken::Raw),
-        None if bytes.len() < SNIFF_BYTES_MAX => Verdict::More,
-        None => Verdict::Is(Spoken::Raw),
+    // A line that has a control character is none, whether its end is there or not.
+    let end = line.iter().position(|b| *b == b'\n');
+    let text = &line[..end.unwrap_or(line.len())];
+    if text.iter().any(|b| *b < 0x20 && *b != b'\r') {
+        return Verdict::Is(Spoken::Raw);
+    }
+    if end.is_none() && bytes.len() < SNIFF_BYTES_MAX {
+        return Verdict::More;
+    }
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    match end {
+        Some(_) if text.ends_with(b" HTTP/1.1") => Verdict::Is(Spoken::Http1 { old: false }),
+        Some(_) if text.ends_with(b" HTTP/1.0") => Verdict::Is(Spoken::Http1 { old: true }),
+        Some(_) | None => Verdict::Is(Spoken::Raw),
     }
 }
 
@@ -122,11 +122,6 @@ fn client_hello(bytes: &[u8]) -> Read<Hello> {
     let mut message = Vec::new();
     let mut records = Bytes(bytes);
     loop {
-        if let Some(wanted) = message_length(&message)
-            && message.len() >= wanted
-        {
-            return parse_hello(&message[4..wanted]).map_or(Read::Wrong, Read::Done);
-        }
         let Some(header) = records.take(5) else { return Read::More };
         if header[0] != 0x16 || header[1] != 3 {
             return Read::Wrong;
@@ -135,19 +130,19 @@ fn client_hello(bytes: &[u8]) -> Read<Hello> {
         if length == 0 || length > SNIFF_BYTES_MAX {
             return Read::Wrong;
         }
-        let part = &records.0[..length.min(records.0.len())];
-        message.extend_from_slice(part);
+        message.extend_from_slice(&records.0[..length.min(records.0.len())]);
         if message.first().is_some_and(|kind| *kind != 1) {
             return Read::Wrong;
         }
+        match message_length(&message) {
+            Some(wanted) if wanted > SNIFF_BYTES_MAX => return Read::Wrong,
+            Some(wanted) if message.len() >= wanted => {
+                return parse_hello(&message[4..wanted]).map_or(Read::Wrong, Read::Done);
+            }
+            _ => {}
+        }
         if records.take(length).is_none() {
-            return match message_length(&message) {
-                Some(wanted) if wanted > SNIFF_BYTES_MAX => Read::Wrong,
-                Some(wanted) if message.len() >= wanted => {
-                    parse_hello(&message[4..wanted]).map_or(Read::Wrong, Read::Done)
-                }
-                _ => Read::More,
-            };
+            return Read::More;
         }
     }
 }
@@ -176,11 +171,14 @@ fn parse_hello(body: &[u8]) -> Option<Hello> {
             0 => {
                 let mut names = Bytes(value.run(2)?);
                 while !names.0.is_empty() {
-                    let name_type = names.number(1)?;
-                    let name = names.run(2)?;
-                    if name_type == 0 {
-                        hello.server_name = Some(std::str::from_utf8(name).ok()?.to_ascii_lowercase());
+                    // Of other types nobody knows the form (RFC 6066, 3), nor where the next name begins.
+                    if names.number(1)? != 0 {
+                        break;
                     }
+                    let name = names.run(2)?;
+                    let name = std::str::from_utf8(name).ok()?;
+                    // Some clients end it as DNS does; a server of TLS does not look at that.
+                    hello.server_name = Some(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase());
                 }
             }
             16 => {
@@ -244,6 +242,7 @@ mod tests {
         for end in 1..whole.len() {
             assert_eq!(is(&whole[..end]), Verdict::More, "{end} bytes");
         }
+        assert_eq!(is(&record(&hello("a.test.", &["h2", "istio"]))), Verdict::Is(wanted.clone()));
         let (first, second) = message.split_at(20);
         let split = [record(first), record(second)].concat();
         assert_eq!(is(&split), Verdict::Is(wanted));
@@ -268,6 +267,22 @@ mod tests {
             assert!(verdict == Verdict::Is(Spoken::Raw) || bytes.len() < 5, "{bytes:?}: {verdict:?}");
         }
         assert_eq!(judge(b"GET / HTTP/1.1\r\n", true, false), Verdict::Is(Spoken::Raw));
+    }
+
+    /// It is raw from so many bytes on, in whatever pieces they come.
+    fn raw_from(bytes: &[u8], from: usize) {
+        for end in 1..=bytes.len() {
+            let want = if end < from { Verdict::More } else { Verdict::Is(Spoken::Raw) };
+            assert_eq!(is(&bytes[..end]), want, "{end} bytes of {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn more_bytes_do_not_change_an_answer() {
+        // A hello that says it is longer than what is looked at, in whole records.
+        raw_from(&[record(&[1, 0xff, 0xff, 0xff]), record(b"x")].concat(), 9);
+        raw_from(b"GET /\x01 HTTP/1.1\r\n", 6);
+        raw_from(b"GET\t/ HTTP/1.1\r\n", 4);
     }
 
     #[test]

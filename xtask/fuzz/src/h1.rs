@@ -8,6 +8,8 @@ pub(crate) mod chunk;
 pub(crate) mod framing;
 #[path = "../../../proxy/src/http/h1/head.rs"]
 pub(crate) mod head;
+#[path = "../../../proxy/src/http/h1/queue.rs"]
+pub(crate) mod queue;
 #[path = "../../../proxy/src/http/h1/request.rs"]
 pub(crate) mod request;
 #[path = "../../../proxy/src/http/h1/response.rs"]

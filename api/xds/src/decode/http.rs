@@ -299,14 +299,16 @@ fn tcp(
         weight,
         headers: HeaderChanges::default(),
     };
-    let clusters = match &raw.cluster_specifier {
+    let clusters: Vec<WeightedCluster> = match &raw.cluster_specifier {
         Some(ClusterSpecifier::Cluster(name)) if !name.is_empty() => vec![way(name, 1)],
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
-            weighted.clusters.iter().map(|cluster| way(&cluster.name, cluster.weight)).collect()
+            // Envoy refuses a weight of zero here; such a cluster takes nothing anyway.
+            let weighing = weighted.clusters.iter().filter(|cluster| cluster.weight > 0);
+            weighing.map(|cluster| way(&cluster.name, cluster.weight)).collect()
         }
         Some(ClusterSpecifier::Cluster(_)) | None => return Err(input.invalid(format!("{path}cluster"), "missing")),
     };
-    if clusters.iter().all(|cluster| cluster.weight == 0) {
+    if clusters.is_empty() {
         return Err(input.invalid(format!("{path}weighted_clusters"), "no cluster has a weight"));
     }
     Ok(TcpServer {

@@ -39,6 +39,7 @@ use crate::names;
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
 /// Envoy's first pause between tries where none is given.
 const BACKOFF_DEFAULT: Duration = Duration::from_millis(25);
+const BACKOFF_MIN: Duration = Duration::from_millis(1);
 
 /// A route; none where it takes only requests that we never have.
 pub(super) fn route(
@@ -296,7 +297,8 @@ pub(super) fn retry(input: &mut In<'_>, path: &str, raw: &pb::RetryPolicy) -> Re
         on,
         statuses,
         per_try_timeout: (!per_try.is_zero()).then_some(per_try),
-        backoff: read::duration_or(input, &format!("{path}retry_back_off"), base, BACKOFF_DEFAULT)?,
+        // Shorter ones are rounded up, as in Envoy.
+        backoff: read::duration_or(input, &format!("{path}retry_back_off"), base, BACKOFF_DEFAULT)?.max(BACKOFF_MIN),
         avoid_previous: raw.retry_host_predicate.iter().any(previous),
     })
 }

@@ -1,22 +1,9 @@
-//! The fuzz targets' corpora, replayed: what was once an interesting input stays one.
+//! The corpora of the HTTP/1 readers, replayed.
 //!
 //! Never here: making new inputs (`xtask/fuzz`). Run by `cargo test`.
 
-use std::path::Path;
-
 use super::judge::{reply_laws, request_laws};
-
-/// Gives each input of a corpus to a law.
-fn replay(name: &str, mut law: impl FnMut(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/fuzz/corpus").join(name);
-    let mut count = 0;
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
-        law(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
-        count += 1;
-    }
-    assert!(count > 0, "{} is empty", folder.display());
-}
+use crate::tests::corpus::replay;
 
 #[test]
 fn requests_keep_the_laws() {

@@ -173,7 +173,7 @@ impl<F: Fn() -> Instant> Sink for Outward<'_, F> {
     fn payload(&mut self, piece: &[u8], _last: bool) -> Result<(), Excess> {
         let mut cost = 0;
         self.small.each(piece, 4, |[_, _, _, code, ..]| {
-            cost = match code {
+            cost += match code {
                 // NO_ERROR, INTERNAL_ERROR, CANCEL: ours, or the upstream's.
                 0x0 | 0x2 | 0x8 => 0,
                 // REFUSED_STREAM: it may not have read our limit yet.
