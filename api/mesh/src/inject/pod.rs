@@ -103,30 +103,16 @@ pub(super) fn inject(pod: &Value, placement: &Placement, config: &InjectConfig) 
     let making =
         Making { config, placement, asked: &asked, owner, applications, labels: &labels, annotations: &annotations };
 
-    let is_gateway = match asked.templates.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["sidecar"] => false,
-        ["gateway"] => true,
-        other => {
-            let name = other.iter().find(|name| !["sidecar", "gateway"].contains(name)).copied().unwrap_or_default();
-            return Err(InjectError::Template { name: name.to_owned() });
-        }
-    };
+    let is_gateway = wants_gateway(&asked)?;
     let Added { mut proxy, mut init, volumes, security } =
         if is_gateway { gateway::make(&making) } else { sidecar::make(&making) };
-
     if !is_gateway && asked.rewrite_probes && asked.status_port != 0 {
         let kept = probes::rewrite(&mut inits, &mut containers, asked.status_port);
         if !kept.is_empty() {
             sidecar::push_env(&mut proxy, "ISTIO_KUBE_APP_PROBERS", &Value::Object(kept).to_string());
         }
     }
-    let mut saved = Map::new();
-    for (field, list) in [("containers", &mine), ("initContainers", &init_mine)] {
-        let list: Vec<Value> = list.iter().map(overrides::to_save).collect();
-        if !list.is_empty() {
-            saved.insert(field.to_owned(), Value::Array(list));
-        }
-    }
+    let saved = saved(&mine, &init_mine);
     if let Some(own) = by_name(&mine, PROXY).or_else(|| by_name(&init_mine, PROXY)) {
         overrides::apply(&mut proxy, &own);
     }
@@ -134,75 +120,26 @@ pub(super) fn inject(pod: &Value, placement: &Placement, config: &InjectConfig) 
         overrides::apply(made, &own);
     }
 
-    let native = asked.native && !is_gateway;
-    let mut status = Map::new();
-    let names = |list: &[&str]| if list.is_empty() { Value::Null } else { json!(list) };
-    let mut added_inits: Vec<&str> = if init.is_some() { vec![INIT] } else { vec![] };
-    if native {
-        added_inits.push(PROXY);
-        proxy["restartPolicy"] = json!("Always");
-        // First, so that the application's own init containers have the mesh.
-        inits.insert(0, proxy);
-        if let Some(init) = init {
-            inits.insert(0, init);
-        }
-    } else {
-        // Last, so that the application's init containers, which start before the proxy, reach the network.
-        inits.extend(init);
-        if asked.hold_application && !is_gateway {
-            containers.insert(0, proxy);
-        } else {
-            containers.push(proxy);
-        }
-    }
-    status.insert("initContainers".into(), names(&added_inits));
-    status.insert("containers".into(), if native { Value::Null } else { json!([PROXY]) });
-    let volume_names: Vec<&str> = volumes.iter().filter_map(|volume| volume["name"].as_str()).collect();
-    status.insert("volumes".into(), json!(volume_names));
-    let secrets: Vec<Value> = config.pull_secrets.iter().map(|name| json!({ "name": name })).collect();
-    status.insert("imagePullSecrets".into(), if secrets.is_empty() { Value::Null } else { json!(config.pull_secrets) });
-    status.insert("revision".into(), json!(config.revision));
-
+    let stand = Stand::of(&asked, is_gateway);
+    let status = status(config, stand, init.is_some(), &volumes);
+    stand.put(proxy, init, &mut containers, &mut inits);
     spec.insert("containers".into(), Value::Array(containers));
     if !inits.is_empty() {
         spec.insert("initContainers".into(), Value::Array(inits));
     }
     extend(spec, "volumes", volumes);
-    extend(spec, "imagePullSecrets", secrets);
+    extend(spec, "imagePullSecrets", config.pull_secrets.iter().map(|name| json!({ "name": name })).collect());
     if let Some(security) = security
         && !spec.contains_key("securityContext")
     {
         spec.insert("securityContext".into(), security);
     }
 
-    let first = making.applications.iter().rfind(|container| !stays(container)).or(making.applications.last());
-    let first =
-        pod["spec"]["containers"].as_array().into_iter().flatten().find(|c| c["name"] != PROXY).or(first).cloned();
-    let mut notes = asked.notes.clone();
-    let mut wanted = BTreeMap::new();
-    wanted.insert("istio.io/rev".to_owned(), config.revision.clone());
-    if let Some(name) = first.as_ref().and_then(|container| container["name"].as_str()) {
-        for name_of in ["kubectl.kubernetes.io/default-container", "kubectl.kubernetes.io/default-logs-container"] {
-            if !annotations.contains_key(name_of) {
-                wanted.insert(name_of.to_owned(), name.to_owned());
-            }
-        }
-    }
-    // Both spellings are in use.
-    let unwanted = ["prometheus.io/scrape", "prometheus.io.scrape"]
-        .iter()
-        .any(|name| annotations.get(*name).is_some_and(|value| value == "false"));
-    if asked.prometheus_merge && !unwanted {
-        let port = config.status_port_of_metrics();
-        wanted.insert("prometheus.io/scrape".into(), "true".into());
-        wanted.insert("prometheus.io/port".into(), port.to_string());
-        wanted.insert("prometheus.io/path".into(), "/stats/prometheus".into());
-    }
-    wanted.extend(config.injected_annotations.clone());
+    let mut wanted = pod_annotations(&making, main_container(&pod, &making).as_deref());
     if !saved.is_empty() {
         wanted.insert("proxy.istio.io/overrides".into(), Value::Object(saved).to_string());
     }
-    wanted.insert(STATUS.into(), Value::Object(status).to_string());
+    wanted.insert(STATUS.into(), status.to_string());
     set_texts(&mut pod, "annotations", &wanted, true)?;
     if let Some(map) = pod["metadata"]["annotations"].as_object_mut()
         && asked.prometheus_merge
@@ -216,8 +153,111 @@ pub(super) fn inject(pod: &Value, placement: &Placement, config: &InjectConfig) 
         wanted.remove("security.istio.io/tlsMode");
     }
     set_texts(&mut pod, "labels", &wanted, false)?;
+    let mut notes = asked.notes.clone();
     notes.sort();
     Ok(Injected { object: pod, notes })
+}
+
+/// Whether the gateway's template is asked for, and not the sidecar's.
+fn wants_gateway(asked: &Asked) -> Result<bool, InjectError> {
+    match asked.templates.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["sidecar"] => Ok(false),
+        ["gateway"] => Ok(true),
+        other => {
+            let name = other.iter().find(|name| !["sidecar", "gateway"].contains(name)).copied().unwrap_or_default();
+            Err(InjectError::Template { name: name.to_owned() })
+        }
+    }
+}
+
+/// What the user wrote of our containers, to be found when the Pod is injected again.
+fn saved(mine: &[Value], init_mine: &[Value]) -> Map<String, Value> {
+    let mut saved = Map::new();
+    for (field, list) in [("containers", mine), ("initContainers", init_mine)] {
+        let list: Vec<Value> = list.iter().map(overrides::to_save).collect();
+        if !list.is_empty() {
+            saved.insert(field.to_owned(), Value::Array(list));
+        }
+    }
+    saved
+}
+
+/// Where the proxy stands among the Pod's containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    /// As the first init container, which stays: the application's own init containers have the mesh.
+    Native,
+    /// Before the application, which waits for it.
+    First,
+    Last,
+}
+
+impl Stand {
+    fn of(asked: &Asked, is_gateway: bool) -> Self {
+        match (is_gateway, asked.native, asked.hold_application) {
+            (true, _, _) | (false, false, false) => Self::Last,
+            (false, true, _) => Self::Native,
+            (false, false, true) => Self::First,
+        }
+    }
+
+    fn put(self, mut proxy: Value, init: Option<Value>, containers: &mut Vec<Value>, inits: &mut Vec<Value>) {
+        if self == Self::Native {
+            proxy["restartPolicy"] = json!("Always");
+            inits.splice(0..0, init.into_iter().chain([proxy]));
+            return;
+        }
+        // Last, so that the application's init containers, which start before the proxy, reach the network.
+        inits.extend(init);
+        let at = if self == Self::First { 0 } else { containers.len() };
+        containers.insert(at, proxy);
+    }
+}
+
+/// What was added, as tools read it from the Pod.
+fn status(config: &InjectConfig, stand: Stand, has_init: bool, volumes: &[Value]) -> Value {
+    let native = stand == Stand::Native;
+    let inits: Vec<&str> = has_init.then_some(INIT).into_iter().chain(native.then_some(PROXY)).collect();
+    let volumes: Vec<&str> = volumes.iter().filter_map(|volume| volume["name"].as_str()).collect();
+    json!({
+        "initContainers": if inits.is_empty() { Value::Null } else { json!(inits) },
+        "containers": if native { Value::Null } else { json!([PROXY]) },
+        "volumes": volumes,
+        "imagePullSecrets": if config.pull_secrets.is_empty() { Value::Null } else { json!(config.pull_secrets) },
+        "revision": config.revision,
+    })
+}
+
+/// The container that tools mean where a Pod is named only.
+fn main_container(pod: &Value, making: &Making<'_>) -> Option<String> {
+    let first = making.applications.iter().rfind(|container| !stays(container)).or(making.applications.last());
+    let beside = pod["spec"]["containers"].as_array().into_iter().flatten().find(|c| c["name"] != PROXY);
+    beside.or(first)?["name"].as_str().map(str::to_owned)
+}
+
+/// Annotations for tools: what to look at, and where the metrics are.
+fn pod_annotations(making: &Making<'_>, main: Option<&str>) -> BTreeMap<String, String> {
+    let Making { config, asked, annotations, .. } = making;
+    let mut wanted = BTreeMap::from([("istio.io/rev".to_owned(), config.revision.clone())]);
+    for name_of in ["kubectl.kubernetes.io/default-container", "kubectl.kubernetes.io/default-logs-container"] {
+        if let Some(main) = main
+            && !annotations.contains_key(name_of)
+        {
+            wanted.insert(name_of.to_owned(), main.to_owned());
+        }
+    }
+    // Both spellings are in use.
+    let unwanted = ["prometheus.io/scrape", "prometheus.io.scrape"]
+        .iter()
+        .any(|name| annotations.get(*name).is_some_and(|value| value == "false"));
+    if asked.prometheus_merge && !unwanted {
+        let port = config.status_port_of_metrics();
+        wanted.insert("prometheus.io/scrape".into(), "true".into());
+        wanted.insert("prometheus.io/port".into(), port.to_string());
+        wanted.insert("prometheus.io/path".into(), "/stats/prometheus".into());
+    }
+    wanted.extend(config.injected_annotations.clone());
+    wanted
 }
 
 fn extend(spec: &mut Map<String, Value>, field: &str, more: Vec<Value>) {
