@@ -218,10 +218,10 @@ fn the_short_lane_knows_what_is_a_proxys_own() {
     let named = |kind: &str, name: &str| {
         parts().into_iter().find(|part| part.reference().kind == kind && part.reference().name == name).unwrap()
     };
-    let service = named("Service", "a");
+    let service = &[named("Service", "a")];
     // its own Pod says which port `web` is
-    assert_eq!(own_stays_when(std::slice::from_ref(&service), &named("Pod", "a-1")), (false, false));
-    assert_eq!(own_stays_when(&[service], &named("Pod", "a-2")), (true, true));
+    assert_eq!(own_stays_when(service, &named("Pod", "a-1")), (false, false));
+    assert_eq!(own_stays_when(service, &named("Pod", "a-2")), (true, true));
     // a service without selector leads to an address
     let service = &objects("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}}");
     let slice = |ip: &str| {

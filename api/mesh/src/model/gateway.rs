@@ -188,18 +188,7 @@ fn server_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, protocol
     if *https_redirect == Some(true) {
         judge.error(format!("{path}.httpsRedirect"), "only with protocol HTTP");
     }
-    let min_version = match min_protocol_version {
-        None | Some(raw::TlsVersion::Auto | raw::TlsVersion::V1_0 | raw::TlsVersion::V1_1 | raw::TlsVersion::V1_2) => {
-            TlsVersion::V1_2
-        }
-        Some(raw::TlsVersion::V1_3) => TlsVersion::V1_3,
-    };
-    if matches!(min_protocol_version, Some(raw::TlsVersion::V1_0 | raw::TlsVersion::V1_1)) {
-        judge.warn(format!("{path}.minProtocolVersion"), "TLS below 1.2 is not spoken: 1.2 is the smallest version");
-    }
-    let capped =
-        matches!(max_protocol_version, Some(raw::TlsVersion::V1_0 | raw::TlsVersion::V1_1 | raw::TlsVersion::V1_2));
-    judge.not_honoured(capped, format!("{path}.maxProtocolVersion"));
+    let min_version = versions(judge, path, *min_protocol_version, *max_protocol_version);
     match mode {
         raw::ServerTlsMode::Passthrough | raw::ServerTlsMode::IstioMutual if judge.errors() > before => {
             return ServerMode::Closed;
@@ -212,35 +201,64 @@ fn server_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, protocol
         | raw::ServerTlsMode::AutoPassthrough => {}
     }
 
-    let certificate = match (set(credential_name), set(server_certificate), set(private_key)) {
-        (Some(name), None, None) => {
-            ServerCertificate::Secret(name.strip_prefix("kubernetes://").map_or(name.clone(), str::to_owned))
+    let files = (set(server_certificate), set(private_key), roots);
+    match certificate(judge, path, mode, clients, set(credential_name), files) {
+        Some(certificate) if judge.errors() == before => ServerMode::Tls { certificate, clients, min_version },
+        Some(_) | None => ServerMode::Closed,
+    }
+}
+
+/// The smallest version of TLS that is spoken.
+fn versions(
+    judge: &mut Judge<'_>,
+    path: &str,
+    min: Option<raw::TlsVersion>,
+    max: Option<raw::TlsVersion>,
+) -> TlsVersion {
+    use raw::TlsVersion as Raw;
+    if matches!(min, Some(Raw::V1_0 | Raw::V1_1)) {
+        judge.warn(format!("{path}.minProtocolVersion"), "TLS below 1.2 is not spoken: 1.2 is the smallest version");
+    }
+    let capped = matches!(max, Some(Raw::V1_0 | Raw::V1_1 | Raw::V1_2));
+    judge.not_honoured(capped, format!("{path}.maxProtocolVersion"));
+    match min {
+        None | Some(Raw::Auto | Raw::V1_0 | Raw::V1_1 | Raw::V1_2) => TlsVersion::V1_2,
+        Some(Raw::V1_3) => TlsVersion::V1_3,
+    }
+}
+
+/// Where a server's certificate is: in a Secret, or in files (chain, key, roots).
+fn certificate(
+    judge: &mut Judge<'_>,
+    path: &str,
+    mode: raw::ServerTlsMode,
+    clients: ServerClients,
+    credential_name: Option<String>,
+    files: (Option<String>, Option<String>, Option<String>),
+) -> Option<ServerCertificate> {
+    let required = format!("required with mode {} where there is no credentialName", mode.as_str());
+    match (credential_name, files) {
+        (Some(name), (None, None, _)) => {
+            Some(ServerCertificate::Secret(name.strip_prefix("kubernetes://").map_or(name.clone(), str::to_owned)))
         }
-        (None, Some(chain), Some(key)) => {
-            if roots.is_none() && clients != ServerClients::Anyone {
-                let text = format!("required with mode {} where there is no credentialName", mode.as_str());
-                judge.error(format!("{path}.caCertificates"), text);
-                return ServerMode::Closed;
-            }
-            ServerCertificate::Files { chain, key, roots }
+        (None, (Some(_), Some(_), None)) if clients != ServerClients::Anyone => {
+            judge.error(format!("{path}.caCertificates"), required);
+            None
         }
-        (Some(_), _, _) => {
+        (None, (Some(chain), Some(key), roots)) => Some(ServerCertificate::Files { chain, key, roots }),
+        (Some(_), _) => {
             judge.error(format!("{path}.credentialName"), "not allowed together with serverCertificate and privateKey");
-            return ServerMode::Closed;
+            None
         }
-        (None, chain, key) => {
-            if mode != raw::ServerTlsMode::AutoPassthrough {
-                for (field, missing) in [("serverCertificate", chain.is_none()), ("privateKey", key.is_none())] {
-                    if missing {
-                        judge.error(
-                            format!("{path}.{field}"),
-                            format!("required with mode {} where there is no credentialName", mode.as_str()),
-                        );
-                    }
+        // that mode is refused already
+        (None, _) if mode == raw::ServerTlsMode::AutoPassthrough => None,
+        (None, (chain, key, _)) => {
+            for (field, missing) in [("serverCertificate", chain.is_none()), ("privateKey", key.is_none())] {
+                if missing {
+                    judge.error(format!("{path}.{field}"), required.clone());
                 }
             }
-            return ServerMode::Closed;
+            None
         }
-    };
-    if judge.errors() > before { ServerMode::Closed } else { ServerMode::Tls { certificate, clients, min_version } }
+    }
 }

@@ -252,8 +252,9 @@ fn read(judge: &mut Judge<'_>, raw: raw::MeshConfig) -> MeshConfig {
     if let Some(span) = dns_refresh_rate.and_then(|d| text::positive_duration(judge, "data.mesh.dnsRefreshRate", d)) {
         model.dns_refresh = span;
     }
-    if let Some(d) = protocol_detection_timeout {
-        model.detection_timeout = text::duration(judge, "data.mesh.protocolDetectionTimeout", d).unwrap_or_default();
+    let path = "data.mesh.protocolDetectionTimeout";
+    if let Some(span) = protocol_detection_timeout.and_then(|d| text::duration(judge, path, d)) {
+        model.detection_timeout = span;
     }
     model.keepalive = tcp_keepalive.map(|raw| keepalive(judge, "data.mesh.tcpKeepalive", &raw));
     model.access_log = access_log_file.filter(|path| !path.is_empty()).map(|path| AccessLog {
@@ -261,16 +262,8 @@ fn read(judge: &mut Judge<'_>, raw: raw::MeshConfig) -> MeshConfig {
         format: access_log_format.filter(|format| !format.is_empty()),
         json: access_log_encoding == Some(raw::AccessLogEncoding::Json),
     });
-    if let Some(raw::MeshOutboundTrafficPolicy { mode, tls }) = outbound_traffic_policy {
-        judge.not_enforced(tls.is_some(), "data.mesh.outboundTrafficPolicy.tls");
-        model.outbound = match mode {
-            None | Some(raw::MeshOutboundMode::AllowAny) => OutboundPolicy::AllowAny,
-            Some(raw::MeshOutboundMode::RegistryOnly) => OutboundPolicy::RegistryOnly,
-            Some(raw::MeshOutboundMode::AllowAnyDynamicDns) => {
-                judge.not_honoured(true, "data.mesh.outboundTrafficPolicy.mode");
-                OutboundPolicy::AllowAny
-            }
-        };
+    if let Some(policy) = outbound_traffic_policy {
+        model.outbound = outbound(judge, policy);
     }
     if let Some(raw::InboundTrafficPolicy { mode }) = inbound_traffic_policy {
         model.inbound = match mode {
@@ -299,17 +292,8 @@ fn read(judge: &mut Judge<'_>, raw: raw::MeshConfig) -> MeshConfig {
             raw::NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
         };
     }
-    if let Some(raw::TlsLimits { min_protocol_version, ecdh_curves, cipher_suites }) = mesh_mtls {
-        judge.not_enforced(!cipher_suites.is_empty(), "data.mesh.meshMTLS.cipherSuites");
-        judge.not_enforced(!ecdh_curves.is_empty(), "data.mesh.meshMTLS.ecdhCurves");
-        match min_protocol_version.as_deref() {
-            None | Some("TLS_AUTO" | "TLSV1_2") => {}
-            Some("TLSV1_3") => model.mtls_min_version = TlsVersion::V1_3,
-            Some(other) => {
-                let text = format!("{other:?} must be TLS_AUTO, TLSV1_2 or TLSV1_3");
-                judge.error("data.mesh.meshMTLS.minProtocolVersion", text);
-            }
-        }
+    if let Some(limits) = mesh_mtls {
+        model.mtls_min_version = mesh_tls(judge, limits).unwrap_or(model.mtls_min_version);
     }
     for (said, field, port) in [
         (proxy_listen_port, "proxyListenPort", &mut model.outbound_port),
@@ -321,4 +305,35 @@ fn read(judge: &mut Judge<'_>, raw: raw::MeshConfig) -> MeshConfig {
         }
     }
     model
+}
+
+/// Where connections go whose destination no service has.
+fn outbound(judge: &mut Judge<'_>, raw: raw::MeshOutboundTrafficPolicy) -> OutboundPolicy {
+    let raw::MeshOutboundTrafficPolicy { mode, tls } = raw;
+    judge.not_enforced(tls.is_some(), "data.mesh.outboundTrafficPolicy.tls");
+    match mode {
+        None | Some(raw::MeshOutboundMode::AllowAny) => OutboundPolicy::AllowAny,
+        Some(raw::MeshOutboundMode::RegistryOnly) => OutboundPolicy::RegistryOnly,
+        Some(raw::MeshOutboundMode::AllowAnyDynamicDns) => {
+            judge.not_honoured(true, "data.mesh.outboundTrafficPolicy.mode");
+            OutboundPolicy::AllowAny
+        }
+    }
+}
+
+/// The smallest version of the mesh's mTLS; none: as it is by default.
+fn mesh_tls(judge: &mut Judge<'_>, raw: raw::TlsLimits) -> Option<TlsVersion> {
+    let raw::TlsLimits { min_protocol_version, ecdh_curves, cipher_suites } = raw;
+    judge.not_enforced(!cipher_suites.is_empty(), "data.mesh.meshMTLS.cipherSuites");
+    judge.not_enforced(!ecdh_curves.is_empty(), "data.mesh.meshMTLS.ecdhCurves");
+    match min_protocol_version.as_deref() {
+        None | Some("TLS_AUTO") => None,
+        Some("TLSV1_2") => Some(TlsVersion::V1_2),
+        Some("TLSV1_3") => Some(TlsVersion::V1_3),
+        Some(other) => {
+            let text = format!("{other:?} must be TLS_AUTO, TLSV1_2 or TLSV1_3");
+            judge.error("data.mesh.meshMTLS.minProtocolVersion", text);
+            None
+        }
+    }
 }
