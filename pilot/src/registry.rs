@@ -120,3 +120,18 @@ impl Drop for Ticket {
         metrics::gauge!("pilot_xds").decrement(1.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_limit_to_streams_and_a_place_is_given_back() {
+        let registry = Arc::new(Registry::default());
+        let mut tickets: Vec<Ticket> = std::iter::from_fn(|| registry.enter()).collect();
+        assert_eq!(tickets.len(), STREAMS_MAX);
+        assert!(registry.enter().is_none());
+        tickets.pop();
+        assert!(registry.enter().is_some());
+    }
+}

@@ -3,6 +3,8 @@
 //! Objects go in as JSON, responses come out as `CDS name name -gone`. What differs between two dialects is not looked at.
 //! Never here: conversations by table (`session::tests`).
 
+mod certificates;
+
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
@@ -23,7 +25,7 @@ use tonic::{Streaming, body::Body};
 use tower::Service;
 
 use super::*;
-use crate::{push::Push, registry::Ticket, rights::Right};
+use crate::push::Push;
 
 /// The server as a client's channel.
 #[derive(Clone)]
@@ -345,16 +347,6 @@ async fn many_at_once_are_all_served_and_told_of_a_change_alike() {
     }
 }
 
-#[tokio::test]
-async fn there_is_a_limit_to_streams_and_a_place_is_given_back() {
-    let registry = Arc::new(Registry::default());
-    let mut tickets: Vec<Ticket> = std::iter::from_fn(|| registry.enter()).collect();
-    assert_eq!(tickets.len(), crate::limits::STREAMS_MAX);
-    assert!(registry.enter().is_none());
-    tickets.pop();
-    assert!(registry.enter().is_some());
-}
-
 async fn refusal(identity: Option<&str>, door: Door, node: Option<&str>) -> Option<tonic::Code> {
     let pilot = Pilot::new(mesh());
     let mut client = AggregatedClient::new(pilot.channel(identity, door));
@@ -382,83 +374,6 @@ async fn only_who_one_proved_to_be_may_one_say_to_be() {
     assert_eq!(refusal(None, Door::Open, Some(SIDECAR)).await, None);
     assert_eq!(refusal(None, Door::Open, None).await, Some(Code::InvalidArgument));
     assert_eq!(refusal(None, Door::Open, Some("who~knows")).await, Some(Code::InvalidArgument));
-}
-
-fn gateway_with_certificate() -> Vec<Value> {
-    let spec = json!({ "selector": { "istio": "ingressgateway" }, "servers": [{
-        "port": { "number": 443, "name": "https", "protocol": "HTTPS" }, "hosts": ["shop.example.com"],
-        "tls": { "mode": "SIMPLE", "credentialName": "shop" } }] });
-    vec![
-        json!({ "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
-                "metadata": { "name": "shop", "namespace": "default" }, "spec": spec }),
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "shop", "namespace": "istio-system" },
-                "type": "kubernetes.io/tls", "data": { "tls.crt": "Y2VydA==", "tls.key": "a2V5" } }),
-    ]
-}
-
-/// A client that asks for the certificate of the gateway.
-async fn asks_for_secret(
-    pilot: &Pilot,
-    identity: Option<&str>,
-    door: Door,
-    id: &str,
-) -> Client<DeltaDiscoveryRequest, DeltaDiscoveryResponse> {
-    let (requests, receiver) = mpsc::channel(8);
-    let mut client = AggregatedClient::new(pilot.channel(identity, door));
-    let responses = client.delta(ReceiverStream::new(receiver)).await.unwrap();
-    let client = Client { id: id.to_owned(), requests, responses, greeted: true };
-    let text = |text: &str| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text.to_owned())) };
-    let labels = prost_types::Struct { fields: [("istio".to_owned(), text("ingressgateway"))].into() };
-    let labels = prost_types::Value { kind: Some(prost_types::value::Kind::StructValue(labels)) };
-    let metadata = prost_types::Struct { fields: [("LABELS".to_owned(), labels)].into() };
-    let node = discovery::Node { id: client.id.clone(), metadata: Some(metadata), ..Default::default() };
-    let request = DeltaDiscoveryRequest {
-        node: Some(node),
-        type_url: api_xds::type_url(ResourceKind::Secret).into(),
-        resource_names_subscribe: vec!["kubernetes://shop".into()],
-        ..Default::default()
-    };
-    client.requests.send(request).await.unwrap();
-    client
-}
-
-async fn secret_for(identity: Option<&str>, door: Door, id: &str) -> String {
-    let pilot = Pilot::new(gateway_with_certificate());
-    asks_for_secret(&pilot, identity, door, id).await.hears().await
-}
-
-#[tokio::test(start_paused = true)]
-async fn certificates_come_and_go_with_the_right_to_read_them() {
-    let server = crate::rights::tests::Server::default();
-    server.says(Some(false));
-    let pilot = Pilot::with(gateway_with_certificate(), server.rights());
-    let gateway = "router~198.18.0.9~gw-1.istio-system~istio-system.svc.cluster.local";
-    let proven = Some("spiffe://cluster.local/ns/istio-system/sa/gw");
-    let mut client = asks_for_secret(&pilot, proven, Door::Proven, gateway).await;
-    let right = |pilot: &Pilot| pilot.control.registry.all()[0].right;
-    assert_eq!(client.hears().await, "sds -kubernetes://shop");
-    assert_eq!(right(&pilot), Right::Withheld);
-    server.says(Some(true));
-    assert_eq!(client.hears().await, "sds kubernetes://shop", "asked again by itself");
-    assert_eq!(right(&pilot), Right::Granted);
-    server.says(None);
-    tokio::time::sleep(3 * crate::limits::RIGHTS_HOLD).await;
-    server.says(Some(false));
-    assert_eq!(client.hears().await, "sds -kubernetes://shop");
-}
-
-#[tokio::test]
-async fn certificates_go_only_to_gateways_that_proved_who_they_are() {
-    let gateway = "router~198.18.0.9~gw-1.istio-system~istio-system.svc.cluster.local";
-    let sidecar = "sidecar~198.18.0.9~gw-1.istio-system~istio-system.svc.cluster.local";
-    let elsewhere = "router~198.18.0.9~gw-1.default~default.svc.cluster.local";
-    let proven = Some("spiffe://cluster.local/ns/istio-system/sa/gw");
-    let (given, withheld) = ("sds kubernetes://shop", "sds -kubernetes://shop");
-    assert_eq!(secret_for(proven, Door::Proven, gateway).await, given);
-    assert_eq!(secret_for(proven, Door::Proven, sidecar).await, withheld);
-    assert_eq!(secret_for(None, Door::Open, gateway).await, withheld);
-    let other = Some("spiffe://cluster.local/ns/default/sa/gw");
-    assert_eq!(secret_for(other, Door::Proven, elsewhere).await, withheld);
 }
 
 #[tokio::test]
