@@ -32,8 +32,12 @@ pub(crate) const H2_FIELDS_MAX: u32 = 400;
 pub(crate) const H2_CONTINUATIONS_MAX: u32 = 100;
 /// Entries of one SETTINGS frame; over: GOAWAY, `settings`.
 pub(crate) const H2_SETTINGS_MAX: u32 = 32;
-/// Streams of one HTTP/2 connection at once; over: refused by the codec.
+/// Streams of one HTTP/2 connection at once; over: refused by the codec. Upstream: another connection is opened.
 pub(crate) const H2_STREAMS_MAX: u32 = 1024;
+/// HTTP/2 connections of a worker to one endpoint; over: requests wait, and count as pending.
+pub(crate) const H2_CONNECTIONS_MAX: usize = 1024;
+/// Idle HTTP/2 connections live no longer than this where there is another one; over: closed.
+pub(crate) const H2_SPARE_IDLE: Duration = secs(10);
 /// Bytes of one HTTP/2 stream waiting to be written.
 pub(crate) const H2_SEND_BUFFER_BYTES: usize = 1024 * 1024;
 /// Streams that the codec ends by an error or refuses, in a connection's whole life; over: GOAWAY by the codec. The glitch
@@ -60,16 +64,20 @@ pub(crate) struct H2Budget {
     pub(crate) resets: (u32, u32),
     /// After so many streams most must not have been given up early: `early_resets`.
     pub(crate) early_resets_after: Option<u64>,
+    /// Whether a stream without room is the peer's own doing, and `stalled` counts it. A member's streams are its clients',
+    /// each of whom may stop reading; it is stalled where its connection is.
+    pub(crate) streams_stall: bool,
 }
 
 /// A peer that nobody vouches for.
 pub(crate) static H2_STRANGER: H2Budget =
-    H2Budget { glitches: (1_000, 100), resets: (200, 33), early_resets_after: Some(100) };
+    H2Budget { glitches: (1_000, 100), resets: (200, 33), early_resets_after: Some(100), streams_stall: true };
 /// A proven member of the mesh, whose connection carries the requests, and the change of mind, of many clients.
 pub(crate) static H2_MEMBER: H2Budget =
-    H2Budget { glitches: (10_000, 1_000), resets: (20_000, 10_000), early_resets_after: None };
+    H2Budget { glitches: (10_000, 1_000), resets: (20_000, 10_000), early_resets_after: None, streams_stall: false };
 
-/// Room that an HTTP/2 connection gets: bytes that may wait in us, and streams.
+/// Room that an HTTP/2 connection gets: bytes that may wait in us, and streams. What all its streams may hold together, the
+/// connection may hold: streams that nobody reads, however many, leave the others their own room.
 #[derive(Debug)]
 pub(crate) struct H2Room {
     /// Window of a stream.
@@ -82,20 +90,31 @@ pub(crate) struct H2Room {
     pub(crate) streams: u32,
 }
 
+impl H2Room {
+    const fn new(streams: u32, stream_bytes: u32, frame_bytes: u32) -> Self {
+        Self { stream_bytes, connection_bytes: streams * stream_bytes, frame_bytes, streams }
+    }
+
+    /// Whether no stream can take another's room, and HTTP/2 allows the numbers (RFC 9113, 6.5.2 and 6.9.1).
+    const fn is_sound(&self) -> bool {
+        self.stream_bytes as u64 * self.streams as u64 <= self.connection_bytes as u64
+            && self.connection_bytes <= i32::MAX as u32
+            && self.streams <= H2_STREAMS_MAX
+            && self.frame_bytes >= 16 * KIB
+            && self.frame_bytes <= self.stream_bytes
+    }
+}
+
 const KIB: u32 = 1024;
-/// A client from outside.
-pub(crate) static H2_EDGE: H2Room =
-    H2Room { stream_bytes: 64 * KIB, connection_bytes: 1024 * KIB, frame_bytes: 16 * KIB, streams: 100 };
-/// A client beside us, or one that nobody vouches for.
-pub(crate) static H2_NEAR: H2Room =
-    H2Room { stream_bytes: 256 * KIB, connection_bytes: 1024 * KIB, frame_bytes: 16 * KIB, streams: H2_STREAMS_MAX };
-/// Another proxy of the mesh, and upstreams.
-pub(crate) static H2_MESH: H2Room = H2Room {
-    stream_bytes: 1024 * KIB,
-    connection_bytes: 16 * 1024 * KIB,
-    frame_bytes: 64 * KIB,
-    streams: H2_STREAMS_MAX,
-};
+/// A client from outside: 6.25 MiB.
+pub(crate) static H2_EDGE: H2Room = H2Room::new(100, 64 * KIB, 16 * KIB);
+/// A client beside us, or one that nobody vouches for: 64 MiB, what as many connections of HTTP/1 may hold.
+pub(crate) static H2_NEAR: H2Room = H2Room::new(H2_STREAMS_MAX, 64 * KIB, 16 * KIB);
+/// Another proxy of the mesh, and upstreams: 256 MiB. Many streams, because a peer may be told to keep to one connection.
+pub(crate) static H2_MESH: H2Room = H2Room::new(H2_STREAMS_MAX, 256 * KIB, 64 * KIB);
+/// Both ends of a connection between two of our proxies on which HTTP/1 rides: 16 MiB. What finds no stream free opens
+/// another connection.
+pub(crate) static H2_RIDDEN: H2Room = H2Room::new(128, 128 * KIB, 64 * KIB);
 
 /// From a head's first byte to its last; over: 408, on HTTP/2 GOAWAY, `late`.
 pub(crate) const HEAD_TIMEOUT: Duration = secs(10);
@@ -132,7 +151,7 @@ pub(crate) const DRAIN_TIMEOUT: Duration = secs(5);
 pub(crate) const LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The same, in time.
 pub(crate) const LINGER_TIMEOUT: Duration = secs(5);
-/// TLS handshakes, both sides; over: closed, or `upstream connect error`.
+/// TLS handshakes, both sides, and an upstream's HTTP/2 settings; over: closed, or `upstream connect error`.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = secs(10);
 /// Bytes looked at to tell the protocol; a ClientHello that is longer is taken as it stands.
 pub(crate) const SNIFF_BYTES_MAX: usize = 16 * 1024;
@@ -199,9 +218,7 @@ pub(crate) const XDS_BACKOFF: (Duration, Duration) = (Duration::from_millis(100)
 /// How long names of DNS clusters are kept after a failed look-up.
 pub(crate) const DNS_STALE: Duration = secs(600);
 
-const _: () =
-    assert!(H2_NEAR.stream_bytes < H2_NEAR.connection_bytes && H2_MESH.stream_bytes < H2_MESH.connection_bytes);
-const _: () = assert!(H2_MESH.frame_bytes < H2_MESH.stream_bytes && H2_EDGE.frame_bytes < H2_EDGE.stream_bytes);
+const _: () = assert!(H2_EDGE.is_sound() && H2_NEAR.is_sound() && H2_MESH.is_sound() && H2_RIDDEN.is_sound());
 const _: () = assert!(H2_RIDDEN_LIST_BYTES_MAX < H2_BLOCK_BYTES_MAX);
 const _: () = assert!(H2_RIDDEN_LIST_BYTES_MAX as usize > HEAD_BYTES_MAX + NAMES_BYTES_MAX + HEADERS_MAX * 32);
 const _: () = assert!(HEADERS_MAX < H2_FIELDS_MAX as usize);

@@ -20,6 +20,7 @@ mod mirror;
 mod pages;
 mod ride;
 mod ride_peers;
+mod room;
 mod slow;
 mod spec;
 mod tunnel;

@@ -5,6 +5,7 @@
 //! Never here: which cluster a request goes to. Called by `http::send` and `tcp`.
 
 pub(crate) mod connect;
+mod http2;
 pub(crate) mod lease;
 pub(crate) mod live;
 mod open;

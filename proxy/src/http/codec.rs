@@ -3,7 +3,7 @@
 //! Everything a codec is told is here: limits, timers, graceful end. What a request means is `handle`'s.
 //! Never here: routing, TLS. Called by `listen::serve`.
 
-use std::{convert::Infallible, io, pin::pin, rc::Rc, time::Duration};
+use std::{convert::Infallible, error::Error, io, pin::pin, rc::Rc, time::Duration};
 
 use api::spec::Direction;
 use http::{Request, Response};
@@ -27,7 +27,7 @@ use crate::{
     io::Io,
     limits::{
         H2_EDGE, H2_ERROR_RESETS_MAX, H2_HEADER_LIST_BYTES_MAX, H2_LOOK, H2_MEMBER, H2_MESH, H2_NEAR, H2_PING,
-        H2_RIDDEN_LIST_BYTES_MAX, H2_SEND_BUFFER_BYTES, H2_STRANGER,
+        H2_RIDDEN, H2_RIDDEN_LIST_BYTES_MAX, H2_SEND_BUFFER_BYTES, H2_STRANGER,
     },
     overload::Step,
     worker::{Here, Phase},
@@ -67,7 +67,7 @@ async fn answer(conn: Rc<Conn>, request: Request<hyper::body::Incoming>) -> Resu
     let ridden = conn.downstream.ridden;
     let (mut parts, body) = request.into_parts();
     let spelling = if ridden { ride::take_off(&mut parts) } else { Spelling::default() };
-    let mut response = handle(conn, Request::from_parts(parts, Incoming::http2(body, spelling))).await;
+    let mut response = handle(conn, Request::from_parts(parts, Incoming::request(body, spelling))).await;
     if ridden {
         let names = response.body().spelling().and_then(Spelling::text);
         ride::mount_names(response.headers_mut(), names);
@@ -81,6 +81,7 @@ pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) 
     let overload = &worker.shared.overload;
     let mut phase = worker.shared.phase.subscribe();
     let (room, budget) = match (&conn.downstream.principal, conn.direction) {
+        (Some(_), Direction::Inbound) if conn.downstream.ridden => (&H2_RIDDEN, &H2_MEMBER),
         (Some(_), Direction::Inbound) => (&H2_MESH, &H2_MEMBER),
         (_, Direction::Gateway) => (&H2_EDGE, &H2_STRANGER),
         (_, Direction::Inbound | Direction::Outbound) => (&H2_NEAR, &H2_STRANGER),
@@ -121,6 +122,7 @@ pub(crate) async fn serve_http2(conn: Rc<Conn>, io: Io, idle_timeout: Duration) 
             connection.as_mut().graceful_shutdown();
         }
     };
-    guard.farewell(ended.as_ref().copied(), &worker.shared.stats, "downstream").await;
+    let told = ended.as_ref().copied().map_err(|error| error as &(dyn Error + 'static));
+    guard.farewell(told, &worker.shared.stats, "downstream").await;
     Ok(ended?)
 }

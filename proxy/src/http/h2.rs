@@ -2,12 +2,15 @@
 //!
 //! The codec reads and writes frames; this counts them as they pass, both ways, and ends connections that misuse what
 //! the protocol allows: resets, control frames, header blocks, windows that never open.
-//! Never here: requests. Used by `codec` for clients and by `upstream::open` for upstreams.
+//! Never here: requests, but for exchanges with upstreams (`client`). Used by `codec` for clients and by `upstream` for
+//! upstreams.
 
 mod block;
+pub(crate) mod client;
 mod excess;
 mod frame;
 pub(crate) mod guard;
+pub(crate) mod incoming;
 #[cfg(test)]
 pub(crate) mod laws;
 pub(crate) mod meter;
@@ -19,8 +22,8 @@ pub(crate) use excess::Excess;
 use crate::metrics::proxy::ProxyStats;
 
 /// Whether it was the codec that told the peer to be calm.
-fn calmed(error: &hyper::Error) -> bool {
-    let mut cause = error.source();
+fn calmed(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);

@@ -18,6 +18,7 @@ use super::h1::{
     tunnel::Tunnel,
     wire::{Shared, WireError},
 };
+use super::h2::incoming::Incoming as Http2;
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,12 @@ pub(crate) enum IncomingError {
     #[error(transparent)]
     Http1(#[from] WireError),
     #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    Request(#[from] hyper::Error),
+    #[error(transparent)]
+    Reply(#[from] h2::Error),
+    /// Nobody said that what came was all.
+    #[error("the stream was given up")]
+    Cut,
 }
 
 /// What a client did to its request's body.
@@ -46,7 +52,9 @@ impl IncomingError {
             Self::Http1(WireError::TimedOut) => Fault::Late,
             Self::Http1(WireError::Framing(FramingError::Ended)) => Fault::Gone,
             Self::Http1(WireError::Framing(_)) => Fault::Malformed,
-            Self::Http1(WireError::Io(_) | WireError::Over) | Self::Http2(_) => Fault::Gone,
+            Self::Http1(WireError::Io(_) | WireError::Over) | Self::Request(_) | Self::Reply(_) | Self::Cut => {
+                Fault::Gone
+            }
         }
     }
 }
@@ -54,7 +62,10 @@ impl IncomingError {
 #[derive(Debug)]
 enum Content {
     Http1(Http1),
-    Http2(hyper::body::Incoming),
+    /// A request's, over HTTP/2.
+    Request(hyper::body::Incoming),
+    /// A reply's, over HTTP/2.
+    Reply(Http2),
 }
 
 /// A body, and how the names of its head were spelt.
@@ -70,9 +81,14 @@ impl Incoming {
         Self { content: Content::Http1(body), spelling }
     }
 
-    /// A body over HTTP/2, which knows lower case only: a spelling comes with what rode it.
-    pub(crate) fn http2(body: hyper::body::Incoming, spelling: Spelling) -> Self {
-        Self { content: Content::Http2(body), spelling }
+    /// A request's body over HTTP/2, which knows lower case only: a spelling comes with what rode it.
+    pub(crate) fn request(body: hyper::body::Incoming, spelling: Spelling) -> Self {
+        Self { content: Content::Request(body), spelling }
+    }
+
+    /// A reply's body over HTTP/2.
+    pub(crate) fn reply(body: Http2, spelling: Spelling) -> Self {
+        Self { content: Content::Reply(body), spelling }
     }
 
     /// How the names of the head were spelt.
@@ -84,7 +100,7 @@ impl Incoming {
     pub(crate) fn wire(&self) -> Option<&Shared> {
         match &self.content {
             Content::Http1(body) => Some(body.wire()),
-            Content::Http2(_) => None,
+            Content::Request(_) | Content::Reply(_) => None,
         }
     }
 
@@ -92,7 +108,7 @@ impl Incoming {
     pub(crate) fn tunnel(&self) -> Option<Tunnel> {
         match &self.content {
             Content::Http1(body) => Some(body.tunnel()),
-            Content::Http2(_) => None,
+            Content::Request(_) | Content::Reply(_) => None,
         }
     }
 }
@@ -104,21 +120,28 @@ impl Body for Incoming {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, IncomingError>>> {
         match &mut self.content {
             Content::Http1(body) => body.poll_frame(cx).map_err(IncomingError::from),
-            Content::Http2(body) => Pin::new(body).poll_frame(cx).map_err(IncomingError::from),
+            Content::Request(body) => match Pin::new(&mut *body).poll_frame(cx) {
+                // The codec takes a stream that its client resets without an error for one that is whole.
+                Poll::Ready(None) if !body.is_end_stream() => Poll::Ready(Some(Err(IncomingError::Cut))),
+                polled @ (Poll::Ready(_) | Poll::Pending) => polled.map_err(IncomingError::from),
+            },
+            Content::Reply(body) => Pin::new(body).poll_frame(cx).map_err(IncomingError::from),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Http1(body) => body.is_end_stream(),
-            Content::Http2(body) => body.is_end_stream(),
+            Content::Request(body) => body.is_end_stream(),
+            Content::Reply(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Http1(body) => body.size_hint(),
-            Content::Http2(body) => body.size_hint(),
+            Content::Request(body) => body.size_hint(),
+            Content::Reply(body) => body.size_hint(),
         }
     }
 }

@@ -4,13 +4,13 @@
 //! Never here: sending. Made by `send`; held by the reply's body.
 
 use std::{
-    cell::Cell,
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use super::{
+    http2::Stream,
     live::{LiveCluster, LiveEndpoint},
     pool::{Host, Http1},
 };
@@ -52,23 +52,6 @@ impl Drop for Busy {
 pub(super) enum Carrier {
     Http1(Rc<Host>, Http1),
     Http2(Stream),
-}
-
-/// Counts one stream of an HTTP/2 connection.
-#[derive(Debug)]
-pub(super) struct Stream(Rc<Cell<u32>>);
-
-impl Stream {
-    pub(super) fn begin(streams: &Rc<Cell<u32>>) -> Self {
-        streams.set(streams.get() + 1);
-        Self(Rc::clone(streams))
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
 }
 
 /// One use of a connection.

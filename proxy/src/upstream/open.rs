@@ -4,35 +4,20 @@
 //! whether they may ride it too.
 //! Never here: requests. Called by `send` where no pooled connection is free.
 
-use std::{cell::Cell, net::SocketAddr, pin::pin, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use api::spec::PRIVATE_ALPN;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{sync::MutexGuard, time::Instant};
 
 use super::{
     connect::{ConnectError, Secured, connect},
+    http2::handshake,
     live::LiveCluster,
-    pool::{Connection, Host, Http1, Http2, Speaks},
-    send::{Broken, SendError, Target},
+    pool::{Connection, Host, Http1, Speaks},
+    send::{SendError, Target},
     tls::Carries,
 };
-use crate::{
-    http::{
-        h1::wire::Wire,
-        h2::{
-            guard::Guard,
-            meter::{Look, Meter, Side},
-        },
-    },
-    io::Io,
-    limits::{
-        H2_HEADER_LIST_BYTES_MAX, H2_LOOK, H2_MEMBER, H2_MESH, H2_PING, H2_RIDDEN_LIST_BYTES_MAX, H2_SEND_BUFFER_BYTES,
-        H2_STRANGER,
-    },
-    worker::{Here, Worker},
-};
+use crate::{http::h1::wire::Wire, io::Io, worker::Worker};
 
 /// Counts a request that waits for a connection.
 struct Pending<'c>(&'c LiveCluster);
@@ -98,19 +83,15 @@ pub(super) async fn open(
         if let Some(connection) = host.find() {
             return Ok((connection, true));
         }
-        match Open::begin(live, breakers.connections) {
+        let room = !host.is_full();
+        match room.then(|| Open::begin(live, breakers.connections)).flatten() {
             Some(open) => break open,
             None => freed.await,
         }
     };
-    let made = make(worker, target, open).await;
-    match &made {
-        Ok(Connection::Http1(_)) => host.speaks.set(Speaks::Http1),
-        Ok(Connection::Http2(made)) => {
-            host.speaks.set(Speaks::Http2);
-            host.add_http2(made.clone());
-        }
-        Err(_) => host.failures.set(host.failures.get().wrapping_add(1)),
+    let made = make(worker, target, host, open).await;
+    if made.is_err() {
+        host.failures.set(host.failures.get().wrapping_add(1));
     }
     Ok((made?, false))
 }
@@ -126,7 +107,7 @@ async fn turn(host: &Host) -> Option<MutexGuard<'_, ()>> {
     (host.speaks.get() != Speaks::Http1 && host.failures.get() == failures).then_some(turn)
 }
 
-async fn make(worker: &Rc<Worker>, target: &Target<'_>, open: Open) -> Result<Connection, SendError> {
+async fn make(worker: &Rc<Worker>, target: &Target<'_>, host: &Host, open: Open) -> Result<Connection, SendError> {
     let (io, local) = dial(target, worker).await?;
     let agreed = || io.tls().and_then(|session| session.alpn_protocol()) == Some(PRIVATE_ALPN.as_bytes());
     let http2 = match target.carries {
@@ -135,67 +116,13 @@ async fn make(worker: &Rc<Worker>, target: &Target<'_>, open: Open) -> Result<Co
         Carries::Http1 | Carries::Bytes => false,
     };
     if http2 {
-        return Ok(Connection::Http2(http2_over(worker, target, io, local, open).await?));
+        let made = handshake(worker, target, io, local, open).await?;
+        host.speaks.set(Speaks::Http2);
+        return host.add_http2(made).ok_or(SendError::Refused);
     }
+    host.speaks.set(Speaks::Http1);
     let wire = Wire::shared(io, None);
     Ok(Connection::Http1(Http1 { wire, local, used: 0, idle_since: Instant::now(), _open: open }))
-}
-
-async fn http2_over(
-    worker: &Rc<Worker>,
-    target: &Target<'_>,
-    io: Io,
-    local: Option<SocketAddr>,
-    open: Open,
-) -> Result<Http2, SendError> {
-    target.cluster.live.stats.http2_connections_total.add(1);
-    let budget = if target.cluster.is_mesh() { &H2_MEMBER } else { &H2_STRANGER };
-    let ridden = target.carries == Carries::Ridden;
-    let head_bytes = if ridden { H2_RIDDEN_LIST_BYTES_MAX } else { H2_HEADER_LIST_BYTES_MAX };
-    let (guard, guarded) = Guard::new(io, Meter::new(Side::Client, budget, Instant::now()));
-    let (sender, connection) = http2::Builder::new(Here)
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(H2_MESH.stream_bytes)
-        .initial_connection_window_size(H2_MESH.connection_bytes)
-        .max_frame_size(H2_MESH.frame_bytes)
-        .max_header_list_size(head_bytes)
-        .max_send_buf_size(H2_SEND_BUFFER_BYTES)
-        .keep_alive_interval(H2_PING.0)
-        .keep_alive_timeout(H2_PING.1)
-        .handshake(TokioIo::new(guarded))
-        .await
-        .map_err(|source| SendError::Reset { reused: false, source: Broken::Http2(source), fields: None })?;
-    let stats = Arc::clone(&worker.shared.stats);
-    worker.spawn_connection(async move {
-        let ended = watched(connection, &guard).await;
-        if let Err(error) = &ended {
-            tracing::trace!(%error, "upstream connection ended");
-        }
-        drop(open);
-        guard.farewell(ended.as_ref().copied(), &stats, "upstream").await;
-    });
-    Ok(Http2 {
-        sender,
-        local,
-        used: Rc::new(Cell::new(0)),
-        streams: Rc::new(Cell::new(0)),
-        idle_since: Rc::new(Cell::new(Instant::now())),
-    })
-}
-
-/// Drives a connection to its end, which comes early where the meter says so.
-async fn watched<E>(connection: impl Future<Output = Result<(), E>>, guard: &Guard) -> Result<(), E> {
-    let mut connection = pin!(connection);
-    let mut looks = tokio::time::interval(H2_LOOK);
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            _ = looks.tick() => match guard.look() {
-                Look::Over(_) => guard.cut(),
-                Look::Busy | Look::Idle(_) => {}
-            },
-        }
-    }
 }
 
 async fn dial(target: &Target<'_>, worker: &Worker) -> Result<(Io, Option<SocketAddr>), SendError> {

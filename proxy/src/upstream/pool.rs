@@ -1,7 +1,8 @@
 //! One worker's upstream connections, by endpoint and by what protects and rides on them.
 //!
 //! HTTP/1 connections are used one at a time, the latest first, so that those no longer needed grow old and are closed;
-//! HTTP/2 connections carry many requests. One sweep a worker closes what has been idle for too long.
+//! HTTP/2 connections carry many requests, the first that has room the next one. One sweep a worker closes what has been
+//! idle for too long.
 //! Never here: choosing an endpoint, or what to do when none can be reached. Called by `send`.
 
 use std::{
@@ -12,14 +13,19 @@ use std::{
 };
 
 use api::spec::ProxyVersion;
+use bytes::Bytes;
+use h2::client::SendRequest;
 use hashbrown::HashMap;
-use hyper::client::conn::http2;
 use tokio::time::Instant;
 
-use super::{open::Open, tls::Carries};
+use super::{
+    http2::{Http2, Stream},
+    open::Open,
+    tls::Carries,
+};
 use crate::{
-    http::{body::Outgoing, h1::wire::Shared},
-    limits::{H2_STREAMS_MAX, IDLE_CONNECTIONS_MAX, IDLE_H1_MAX, IDLE_SWEEP},
+    http::h1::wire::Shared,
+    limits::{H2_CONNECTIONS_MAX, H2_SPARE_IDLE, IDLE_CONNECTIONS_MAX, IDLE_H1_MAX, IDLE_SWEEP},
     proxy_header::Ends,
     worker::Worker,
 };
@@ -48,21 +54,11 @@ pub(crate) struct Http1 {
     pub(super) _open: Open,
 }
 
-/// An HTTP/2 connection.
-#[derive(Debug, Clone)]
-pub(crate) struct Http2 {
-    pub(super) sender: http2::SendRequest<Outgoing>,
-    pub(super) local: Option<SocketAddr>,
-    pub(super) used: Rc<Cell<u32>>,
-    pub(super) streams: Rc<Cell<u32>>,
-    pub(super) idle_since: Rc<Cell<Instant>>,
-}
-
 /// A connection for a request.
 #[derive(Debug)]
 pub(super) enum Connection {
     Http1(Http1),
-    Http2(Http2),
+    Http2(Stream, SendRequest<Bytes>),
 }
 
 /// What connections to a host turn out to speak.
@@ -88,7 +84,7 @@ pub(crate) struct Wear {
 pub(crate) struct Host {
     pub(super) wear: Cell<Wear>,
     http1: RefCell<Vec<Http1>>,
-    http2: RefCell<Vec<Http2>>,
+    http2: RefCell<Vec<Rc<Http2>>>,
     /// What the latest connection spoke.
     pub(super) speaks: Cell<Speaks>,
     /// Held by whoever opens a connection that may carry the requests of others, so that they wait for it instead of
@@ -101,7 +97,7 @@ pub(crate) struct Host {
 impl Host {
     /// A connection that takes one more request.
     pub(super) fn find(&self) -> Option<Connection> {
-        self.find_http2().map(Connection::Http2).or_else(|| self.take_http1().map(Connection::Http1))
+        self.find_http2().or_else(|| self.take_http1().map(Connection::Http1))
     }
 
     /// An idle HTTP/1 connection that is still open.
@@ -116,24 +112,29 @@ impl Host {
         None
     }
 
-    /// An HTTP/2 connection that takes one more stream.
-    fn find_http2(&self) -> Option<Http2> {
+    /// A stream of the first HTTP/2 connection that has one: so those no longer needed fall idle.
+    fn find_http2(&self) -> Option<Connection> {
         let mut open = self.http2.borrow_mut();
         if open.is_empty() {
             return None;
         }
         let wear = self.wear.get();
-        // A worn connection ends when its last stream does.
-        let worn = |connection: &Http2| wear.uses_max != 0 && connection.used.get() >= wear.uses_max;
-        open.retain(|connection| !connection.sender.is_closed() && !worn(connection));
-        let fits = |connection: &&Http2| {
-            connection.sender.is_ready() && connection.streams.get() < wear.streams_max.min(H2_STREAMS_MAX)
-        };
-        open.iter().find(fits).cloned()
+        // What takes no more ends when its last stream does.
+        open.retain(|connection| !connection.is_over(wear.uses_max));
+        let (stream, sender) = open.iter().find_map(|connection| connection.stream(wear.streams_max))?;
+        Some(Connection::Http2(stream, sender))
     }
 
-    pub(super) fn add_http2(&self, connection: Http2) {
+    /// Keeps a new connection; its first stream.
+    pub(super) fn add_http2(&self, connection: Rc<Http2>) -> Option<Connection> {
+        let first = connection.stream(self.wear.get().streams_max);
         self.http2.borrow_mut().push(connection);
+        first.map(|(stream, sender)| Connection::Http2(stream, sender))
+    }
+
+    /// Whether no other connection may be opened beside those that there are.
+    pub(super) fn is_full(&self) -> bool {
+        self.http2.borrow().len() >= H2_CONNECTIONS_MAX
     }
 
     /// Takes a connection back that has carried its exchange to the end.
@@ -163,11 +164,12 @@ impl Host {
         let mut idle = self.http1.borrow_mut();
         idle.retain(|c| c.wire.borrow_mut().is_quiet() && now.duration_since(c.idle_since) < h1);
         let mut open = self.http2.borrow_mut();
+        let mut kept = 0;
         open.retain(|c| {
-            if c.streams.get() > 0 {
-                c.idle_since.set(now);
-            }
-            !c.sender.is_closed() && now.duration_since(c.idle_since.get()) < h2
+            let limit = if kept == 0 { h2 } else { h2.min(H2_SPARE_IDLE) };
+            let keeps = !c.is_over(0) && c.idle(now) < limit;
+            kept += usize::from(keeps);
+            keeps
         });
         !idle.is_empty() || !open.is_empty()
     }
@@ -208,8 +210,8 @@ impl Pools {
         self.hosts.borrow_mut().clear();
     }
 
-    fn sweep(&self) {
-        let now = Instant::now();
+    /// Closes what has been idle for too long at this time.
+    pub(crate) fn sweep(&self, now: Instant) {
         // A host that someone holds is in use, even when it has no idle connection.
         self.hosts.borrow_mut().retain(|_, host| host.sweep(now) || Rc::strong_count(host) > 1);
     }
@@ -219,6 +221,6 @@ impl Pools {
 pub(crate) async fn sweep(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(IDLE_SWEEP).await;
-        worker.pools.sweep();
+        worker.pools.sweep(Instant::now());
     }
 }

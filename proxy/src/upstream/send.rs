@@ -3,16 +3,19 @@
 //! A pooled connection that turns out to be dead before anything was written costs nothing: the next one is taken.
 //! Never here: trying another endpoint. Called by `http::attempt` and `mirror`.
 
-use std::{error::Error, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
+use ::h2::{Reason, client::SendRequest};
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 
 use super::{
     connect::{ConnectError, Options},
-    lease::{Busy, Carrier, Lease, Stream},
+    http2::Stream,
+    lease::{Busy, Carrier, Lease},
     live::LiveEndpoint,
     open::open,
-    pool::{Connection, Host, Http1, Http2, Key, Wear},
+    pool::{Connection, Host, Http1, Key, Wear},
     tls::{Carries, Tls},
 };
 use crate::{
@@ -23,6 +26,7 @@ use crate::{
             spelling::Spelling,
             write::Unwritable,
         },
+        h2,
         incoming::Incoming,
         ride,
     },
@@ -82,7 +86,9 @@ pub(crate) enum Broken {
     #[error(transparent)]
     Http1(ClientError),
     #[error(transparent)]
-    Http2(hyper::Error),
+    Http2(::h2::Error),
+    #[error("no settings of HTTP/2 came")]
+    Untold,
 }
 
 impl SendError {
@@ -135,11 +141,11 @@ pub(crate) async fn send(
         };
         let sent = match connection {
             Connection::Http1(connection) => over_http1(&host, connection, request, from, reused).await,
-            Connection::Http2(connection) => {
+            Connection::Http2(stream, sender) => {
                 if target.carries == Carries::Ridden {
                     mount(&mut request, from);
                 }
-                over_http2(connection, request, reused, target.carries).await
+                over_http2(stream, sender, request, reused, target.carries).await
             }
         };
         match sent {
@@ -185,47 +191,36 @@ async fn over_http1(
     }
 }
 
-async fn over_http2(mut connection: Http2, request: Request<Outgoing>, reused: bool, carries: Carries) -> Sent {
-    connection.used.set(connection.used.get().saturating_add(1));
-    let stream = Stream::begin(&connection.streams);
-    match connection.sender.try_send_request(request).await {
+async fn over_http2(
+    stream: Stream,
+    sender: SendRequest<Bytes>,
+    request: Request<Outgoing>,
+    reused: bool,
+    carries: Carries,
+) -> Sent {
+    match h2::client::exchange(sender, request).await {
         Ok(mut response) => {
             let ridden = carries == Carries::Ridden;
             let spelling = if ridden { ride::take_names(response.headers_mut()) } else { Spelling::default() };
-            let response = response.map(|body| Incoming::http2(body, spelling));
-            Ok((response, Carrier::Http2(stream), connection.local))
+            let response = response.map(|body| Incoming::reply(body, spelling));
+            let local = stream.local();
+            Ok((response, Carrier::Http2(stream), local))
         }
-        Err(mut failed) => {
-            let unsent = failed.take_message();
-            let source = failed.into_error();
+        Err(source) => {
             let error = if was_refused(&source) {
                 SendError::Refused
             } else {
                 // A stream that the peer reset was worked on: only a broken connection is nobody's reply.
-                let reused = reused && !was_reset(&source);
+                let reused = reused && !source.is_reset();
                 SendError::Reset { reused, source: Broken::Http2(source), fields: None }
             };
-            Err(Missed { error, unsent })
+            Err(Missed { error, unsent: None })
         }
     }
-}
-
-/// Whether the peer ended the stream and not the connection.
-fn was_reset(error: &hyper::Error) -> bool {
-    std::iter::successors(error.source(), |error| (*error).source())
-        .filter_map(|error| error.downcast_ref::<h2::Error>())
-        .any(h2::Error::is_reset)
 }
 
 /// Whether the peer said that it did not work on the stream.
-fn was_refused(error: &hyper::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.reason() == Some(h2::Reason::REFUSED_STREAM)
-                || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR));
-        }
-        cause = error.source();
-    }
-    false
+fn was_refused(error: &::h2::Error) -> bool {
+    error.reason() == Some(Reason::REFUSED_STREAM)
+        || (error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR))
 }

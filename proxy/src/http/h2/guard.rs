@@ -2,14 +2,15 @@
 //!
 //! What is over the budget never reaches the codec. The peer is told with GOAWAY, after the frame that was being sent,
 //! and has a moment to read it before the connection closes.
-//! Never here: what is too much (`meter`). Made by `codec` and `upstream::open`.
+//! Never here: what is too much (`meter`). Made by `codec` and `upstream::http2`.
 
 use std::{
     cell::RefCell,
+    error::Error,
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
@@ -36,10 +37,6 @@ struct Inner {
     over: Option<Excess>,
     /// The peer takes no bytes at the moment.
     blocked: bool,
-    /// Nothing is read or written any more.
-    cut: bool,
-    /// Who waits to read.
-    reader: Option<Waker>,
 }
 
 /// The owner's end: looks at the clock, and says farewell.
@@ -53,8 +50,13 @@ pub(crate) struct Guarded(Rc<RefCell<Inner>>);
 impl Guard {
     /// Guards a connection.
     pub(crate) fn new(io: Io, meter: Meter) -> (Self, Guarded) {
-        let inner = Rc::new(RefCell::new(Inner { io, meter, over: None, blocked: false, cut: false, reader: None }));
+        let inner = Rc::new(RefCell::new(Inner { io, meter, over: None, blocked: false }));
         (Self(Rc::clone(&inner)), Guarded(inner))
+    }
+
+    /// Whether the peer has told its settings.
+    pub(crate) fn is_told(&self) -> bool {
+        self.0.borrow().meter.is_told()
     }
 
     /// Looks at what has been going on for too long.
@@ -71,17 +73,13 @@ impl Guard {
         look
     }
 
-    /// Ends the codec's end at once, where it runs in a task of its own.
-    pub(crate) fn cut(&self) {
-        let mut inner = self.0.borrow_mut();
-        inner.cut = true;
-        if let Some(reader) = inner.reader.take() {
-            reader.wake();
-        }
-    }
-
     /// Counts why the connection ended early, and ends it properly; the codec must have let go of its end.
-    pub(crate) async fn farewell(self, ended: Result<(), &hyper::Error>, stats: &ProxyStats, side: &'static str) {
+    pub(crate) async fn farewell(
+        self,
+        ended: Result<(), &(dyn Error + 'static)>,
+        stats: &ProxyStats,
+        side: &'static str,
+    ) {
         let over = self.0.borrow().over;
         let calmed = ended.is_err_and(calmed).then_some(Excess::Codec);
         if let Some(excess) = over.or(calmed) {
@@ -127,8 +125,8 @@ impl Inner {
         match (self.over, self.meter.sending()) {
             (None, _) => Ok(usize::MAX),
             // Of a head that is cut, the end is not known yet: one byte more tells.
-            (Some(_), Some(rest)) if !self.cut => Ok(rest.max(1)),
-            (Some(excess), Some(_) | None) => Err(ended(excess)),
+            (Some(_), Some(rest)) => Ok(rest.max(1)),
+            (Some(excess), None) => Err(ended(excess)),
         }
     }
 
@@ -153,18 +151,10 @@ impl AsyncRead for Guarded {
         let inner = &mut *self.0.borrow_mut();
         if let Some(excess) = inner.over {
             // The frame that is being sent goes first; the writing side says when it is out.
-            let first = inner.meter.sending().is_some() && !inner.cut;
-            return if first { Poll::Pending } else { Poll::Ready(Err(ended(excess))) };
+            return if inner.meter.sending().is_some() { Poll::Pending } else { Poll::Ready(Err(ended(excess))) };
         }
         let before = buf.filled().len();
-        let read = Pin::new(&mut inner.io).poll_read(cx, buf);
-        if read.is_pending() {
-            match &mut inner.reader {
-                Some(reader) => reader.clone_from(cx.waker()),
-                None => inner.reader = Some(cx.waker().clone()),
-            }
-        }
-        ready!(read)?;
+        ready!(Pin::new(&mut inner.io).poll_read(cx, buf))?;
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if fresh.is_empty() {
             return Poll::Ready(Ok(()));

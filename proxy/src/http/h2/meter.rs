@@ -2,7 +2,7 @@
 //!
 //! New streams and data are free. Resets have a budget of their own; what is legal and of no use adds up as glitches,
 //! which wear off with time. Answers earn the frames that answers need: window updates, pings, priorities.
-//! Never here: bytes that are passed on (`guard`), clocks (they are arguments). Made by `codec` and `upstream::open`.
+//! Never here: bytes that are passed on (`guard`), clocks (they are arguments). Made by `codec` and `upstream::http2`.
 
 mod books;
 mod ways;
@@ -101,6 +101,11 @@ impl Meter {
         scanner.scan(bytes, sink).map_err(|stopped| stopped.excess)
     }
 
+    /// Whether the peer has told its settings.
+    pub(super) fn is_told(&self) -> bool {
+        self.books.told
+    }
+
     /// How many bytes end the frame that is being sent; none: nothing is under way.
     pub(super) fn sending(&self) -> Option<usize> {
         (!self.outward.scanner.between()).then(|| self.outward.scanner.rest())
@@ -129,7 +134,8 @@ impl Meter {
             (Some(frame), _) => self.slow = Some((frame, now)),
             (None, _) => self.slow = None,
         }
-        let full = |s: &Stream| s.replying && (s.window <= 0 || books.window <= 0);
+        let stalls = books.budget.streams_stall;
+        let full = |s: &Stream| s.replying && ((stalls && s.window <= 0) || books.window <= 0);
         match self.stalled {
             _ if !blocked && !books.streams.values().any(full) => self.stalled = None,
             Some((sent, since)) if sent == books.sent => {

@@ -310,7 +310,20 @@ fn streams_over_the_limit_are_refused() {
     });
 }
 
-/// An upstream that sends this after its settings; the client gets an answer, and the upstream is left.
+/// Whether frames of a client hold a request.
+fn has_request(seen: &[u8]) -> bool {
+    let mut rest = seen.get(24..).unwrap_or_default();
+    while let [a, b, c, kind, ..] = rest {
+        if *kind == HEADERS {
+            return true;
+        }
+        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        rest = rest.get(9 + length..).unwrap_or_default();
+    }
+    false
+}
+
+/// An upstream that sends this after its settings and a request; the client gets an answer, and the upstream is left.
 fn upstream(flood: Vec<u8>, by: Option<Excess>) {
     local(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -321,12 +334,11 @@ fn upstream(flood: Vec<u8>, by: Option<Excess>) {
                 let hello = [frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, ACK, 0, &[])].concat();
                 let (mut read, mut write) = socket.split();
                 let mut seen = Vec::new();
-                let writing = async {
-                    if write.write_all(&hello).await.is_ok() {
-                        return write.write_all(&flood).await.is_ok();
-                    }
-                    false
-                };
+                let mut open = write.write_all(&hello).await.is_ok();
+                while open && !has_request(&seen) {
+                    open = read.read_buf(&mut seen).await.is_ok_and(|count| count > 0);
+                }
+                let writing = async { open && write.write_all(&flood).await.is_ok() };
                 let _both = tokio::join!(writing, read.read_to_end(&mut seen));
             }
         });

@@ -67,7 +67,7 @@ pub(super) struct Stream {
 #[derive(Debug)]
 pub(super) struct Books {
     pub(super) side: Side,
-    budget: &'static H2Budget,
+    pub(super) budget: &'static H2Budget,
     glitches: Bucket,
     resets: Bucket,
     early: u64,
@@ -82,6 +82,8 @@ pub(super) struct Books {
     pub(super) block: Option<Block>,
     pub(super) frames: u64,
     pub(super) sent: u64,
+    /// The peer has told its settings.
+    pub(super) told: bool,
 }
 
 impl Books {
@@ -103,6 +105,7 @@ impl Books {
             block: None,
             frames: 0,
             sent: 0,
+            told: false,
         }
     }
 

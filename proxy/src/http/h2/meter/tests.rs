@@ -232,6 +232,28 @@ fn a_reply_without_room_stalls_and_one_with_room_does_not() {
     assert_eq!(look(&mut account, 60), Look::Over(Excess::Stalled));
 }
 
+#[test]
+fn a_stream_of_a_member_may_wait_for_its_client_and_the_connection_may_not() {
+    let mut account = Account::new(Side::Server, &H2_MEMBER);
+    account.receive(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 5])).unwrap();
+    account.receive(&request(1, &[])).unwrap();
+    let look = |account: &mut Account, after| {
+        account.later(Duration::from_secs(after));
+        let now = account.now;
+        account.meter.look(false, now)
+    };
+    account.send(&frame(HEADERS, END_HEADERS, 1, b"\x88"));
+    account.send(&frame(DATA, 0, 1, b"hello"));
+    for _ in 0..100 {
+        assert_eq!(look(&mut account, 5), Look::Busy);
+    }
+    for _ in 0..4 {
+        account.send(&frame(DATA, 0, 1, &[0; 16_384]));
+    }
+    assert_eq!(look(&mut account, 5), Look::Busy);
+    assert_eq!(look(&mut account, 60), Look::Over(Excess::Stalled));
+}
+
 /// Frames and garbage, as a seed has them.
 fn noise(seed: u64) -> Vec<u8> {
     let mut luck = seed | 1;

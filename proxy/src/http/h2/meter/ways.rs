@@ -93,6 +93,7 @@ impl<F: Fn() -> Instant> Sink for Inward<'_, F> {
             Kind::Continuation => books.continuation(head, now)?,
             Kind::Reset => books.reset(head.stream, now())?,
             Kind::Settings => {
+                books.told |= !head.has(ACK);
                 books.glitch(1, now())?;
                 if head.length / 6 > H2_SETTINGS_MAX {
                     return Err(Excess::Settings);
