@@ -8,8 +8,8 @@ use std::{net::IpAddr, time::Duration};
 use api::{
     name::SpiffeId,
     spec::{
-        Balance, Breakers, CertificateRef, ClientTls, Cluster, Discovery, Endpoints, Locality, Origin, RootsRef,
-        ServiceRef, UpstreamHttp, UpstreamTls, UpstreamVersion,
+        Balance, Breakers, CertificateRef, ClientTls, Cluster, Discovery, Endpoints, Locality, Origin, PRIVATE_ALPN,
+        RootsRef, ServiceRef, UpstreamHttp, UpstreamTls, UpstreamVersion,
     },
 };
 
@@ -298,12 +298,15 @@ fn protection(
     }
 }
 
-/// Protocols that a client of the mesh offers: the HTTP version, marked as the mesh's own, then without the mark.
+/// Protocols that a client of the mesh offers: the HTTP version, marked as the mesh's own, then without the mark. What
+/// may carry HTTP/1 requests offers first to carry them on HTTP/2.
 fn mesh_alpn(protocol: Protocol, version: UpstreamVersion) -> Vec<String> {
     let names: &[&str] = match (protocol.is_http(), version) {
-        (true, UpstreamVersion::Http1) => &["istio-http/1.1", "istio", "http/1.1"],
+        (true, UpstreamVersion::Http1) => &[PRIVATE_ALPN, "istio-http/1.1", "istio", "http/1.1"],
         (true, UpstreamVersion::Http2) => &["istio-h2", "istio", "h2"],
-        (true, UpstreamVersion::Downstream) | (false, _) => &["istio"],
+        (true, UpstreamVersion::Downstream) => &[PRIVATE_ALPN, "istio"],
+        (false, _) if protocol == Protocol::Auto => &[PRIVATE_ALPN, "istio"],
+        (false, _) => &["istio"],
     };
     names.iter().map(|&name| name.to_owned()).collect()
 }

@@ -8,7 +8,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::spec::{
     Action, Authorization, CertificateRef, ChainMatch, ClientCertHeader, Detect, Direction, FilterChain, HeaderChanges,
-    Listener, Network, Retry, RootsRef, Route, RouteMatch, RouteTable, RoutesRef, ServerTls, Transport, VirtualHost,
+    Listener, Network, PRIVATE_ALPN, Retry, RootsRef, Route, RouteMatch, RouteTable, RoutesRef, ServerTls, Transport,
+    VirtualHost,
 };
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
 use crate::model::{MtlsMode, Protocol, base::hash_of};
 
 /// How clients of the mesh mark connections that carry requests.
-const MESH_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+const MESH_HTTP: [&str; 4] = [PRIVATE_ALPN, "istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// How clients of the mesh mark any connection.
 const MESH_ANY: [&str; 2] = ["istio-peer-exchange", "istio"];
 
@@ -209,7 +210,7 @@ impl Place<'_> {
 
 fn server_tls(mesh: &Mesh, requests: bool) -> ServerTls {
     ServerTls {
-        alpn: names(if requests { &[&["h2", "http/1.1"]] } else { &[&["istio", "h2", "http/1.1"]] }),
+        alpn: names(if requests { &[&[PRIVATE_ALPN, "h2", "http/1.1"]] } else { &[&["istio", "h2", "http/1.1"]] }),
         min_version: mesh.config.mtls_min_version,
         ..mesh_tls(mesh)
     }
