@@ -20,6 +20,7 @@ mod mirror;
 mod pages;
 mod ride;
 mod ride_peers;
+mod ride_told;
 mod room;
 mod slow;
 mod spec;
