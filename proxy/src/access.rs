@@ -6,6 +6,7 @@
 
 pub(crate) mod format;
 pub(crate) mod line;
+pub(crate) mod second;
 pub(crate) mod writer;
 
 use std::{
@@ -347,20 +348,22 @@ type Waiting = (Arc<str>, Vec<u8>, u64);
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     waiting: RefCell<Vec<Waiting>>,
+    /// They will be handed over soon, full or not.
+    due: Cell<bool>,
+    pub(crate) seconds: second::Seconds,
 }
 
 /// Lines are handed over at this size, or after [`FLUSH`].
-const BATCH_BYTES: usize = 16 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 const FLUSH: Duration = Duration::from_millis(100);
 
 impl Lines {
     fn write(&self, worker: &Rc<Worker>, path: &Arc<str>, line: impl FnOnce(&mut Vec<u8>)) {
         let mut waiting = self.waiting.borrow_mut();
-        let was_empty = waiting.is_empty();
         let at = match waiting.iter().position(|(known, _, _)| known == path) {
             Some(at) => at,
             None => {
-                waiting.push((Arc::clone(path), Vec::with_capacity(1024), 0));
+                waiting.push((Arc::clone(path), Vec::with_capacity(4 * 1024), 0));
                 waiting.len() - 1
             }
         };
@@ -370,10 +373,11 @@ impl Lines {
         if text.len() >= BATCH_BYTES {
             let (path, text, lines) = waiting.swap_remove(at);
             worker.shared.log.send(path, text, lines);
-        } else if was_empty {
+        } else if !self.due.replace(true) {
             let worker = Rc::clone(worker);
             worker.clone().spawn(async move {
                 tokio::time::sleep(FLUSH).await;
+                worker.lines.due.set(false);
                 worker.lines.flush(&worker);
             });
         }

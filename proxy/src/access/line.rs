@@ -5,6 +5,7 @@
 
 use std::{
     io::Write,
+    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
@@ -78,6 +79,43 @@ fn show(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     debug_assert!(written.is_ok(), "a Vec takes everything");
 }
 
+fn number(out: &mut Vec<u8>, number: impl Into<u64>) {
+    let (mut digits, mut rest) = ([b'0'; 20], number.into());
+    let mut at = digits.len();
+    while rest > 0 || at == digits.len() {
+        at -= 1;
+        digits[at] += u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn millis(out: &mut Vec<u8>, length: Duration) {
+    number(out, u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
+}
+
+fn ip(out: &mut Vec<u8>, ip: IpAddr) {
+    let IpAddr::V4(v4) = ip else { return show(out, ip) };
+    for (at, octet) in v4.octets().into_iter().enumerate() {
+        if at > 0 {
+            out.push(b'.');
+        }
+        number(out, octet);
+    }
+}
+
+fn address(out: &mut Vec<u8>, address: Option<SocketAddr>) {
+    match address {
+        None => out.push(b'-'),
+        Some(v6 @ SocketAddr::V6(_)) => show(out, v6),
+        Some(v4 @ SocketAddr::V4(_)) => {
+            ip(out, v4.ip());
+            out.push(b':');
+            number(out, v4.port());
+        }
+    }
+}
+
 fn optional(out: &mut Vec<u8>, value: Option<impl std::fmt::Display>) {
     match value {
         Some(value) => show(out, value),
@@ -101,7 +139,7 @@ fn put(out: &mut Vec<u8>, piece: &Piece, record: &Record, began: SystemTime, too
     let down = &record.downstream;
     match piece {
         Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-        Piece::StartTime(format) => start_time(out, began, format.as_deref()),
+        Piece::StartTime(format) => start_time(out, began, format.as_deref(), record),
         Piece::Request(headers) => {
             let kept = record.asked.as_ref().and_then(|asked| asked.headers.get(*header)?.as_ref());
             *header += 1;
@@ -109,9 +147,9 @@ fn put(out: &mut Vec<u8>, piece: &Piece, record: &Record, began: SystemTime, too
         }
         Piece::Response(headers) => {
             match response(&headers.first, record).or_else(|| response(headers.second.as_ref()?, record)) {
-                Some(Shown::Number(number)) => {
+                Some(Shown::Number(value)) => {
                     let start = out.len();
-                    show(out, number);
+                    number(out, value);
                     out.truncate(headers.bytes_max.map_or(usize::MAX, |most| start.saturating_add(most)));
                 }
                 Some(Shown::Text(value)) => text(out, Some(value), headers.bytes_max),
@@ -124,7 +162,7 @@ fn put(out: &mut Vec<u8>, piece: &Piece, record: &Record, began: SystemTime, too
             tcp::NO_VERSION => b"-",
             _ => b"HTTP/1.1",
         }),
-        Piece::ResponseCode => show(out, record.code),
+        Piece::ResponseCode => number(out, record.code),
         Piece::ResponseFlags => show(out, record.flags),
         Piece::ResponseCodeDetails => match &record.denied {
             Some(denied) if !record.tcp => show(out, denied),
@@ -136,19 +174,20 @@ fn put(out: &mut Vec<u8>, piece: &Piece, record: &Record, began: SystemTime, too
         // a request that is refused does not end its connection
         Piece::TerminationDetails => optional(out, record.denied.as_ref().filter(|_| record.tcp)),
         Piece::TransportFailure => text(out, record.transport_failure.as_deref().map(str::as_bytes), None),
-        Piece::BytesReceived => show(out, record.received.get()),
-        Piece::BytesSent => show(out, record.sent),
-        Piece::Duration => show(out, took.as_millis()),
-        Piece::ResponseDuration => {
-            optional(out, record.replied.map(|at| at.duration_since(record.started).as_millis()));
-        }
-        Piece::UpstreamHost => optional(out, record.upstream),
+        Piece::BytesReceived => number(out, record.received.get()),
+        Piece::BytesSent => number(out, record.sent),
+        Piece::Duration => millis(out, took),
+        Piece::ResponseDuration => match record.replied {
+            Some(at) => millis(out, at.duration_since(record.started)),
+            None => out.push(b'-'),
+        },
+        Piece::UpstreamHost => address(out, record.upstream),
         Piece::UpstreamCluster => optional(out, record.cluster.as_deref()),
-        Piece::UpstreamLocal => optional(out, record.upstream_local),
-        Piece::DownstreamLocal => show(out, down.local),
-        Piece::DownstreamLocalPort => show(out, down.local.port()),
-        Piece::DownstreamRemote => show(out, down.remote),
-        Piece::DownstreamRemoteAddress => show(out, down.remote.ip()),
+        Piece::UpstreamLocal => address(out, record.upstream_local),
+        Piece::DownstreamLocal => address(out, Some(down.local)),
+        Piece::DownstreamLocalPort => number(out, down.local.port()),
+        Piece::DownstreamRemote => address(out, Some(down.remote)),
+        Piece::DownstreamRemoteAddress => ip(out, down.remote.ip()),
         Piece::ServerName => text(out, down.server_name.as_deref().map(str::as_bytes), None),
         Piece::RouteName => optional(out, record.route.as_ref().map(RuleName::as_str).filter(|name| !name.is_empty())),
         Piece::GrpcStatus => optional(out, record.grpc),
@@ -196,31 +235,43 @@ pub(crate) fn keep(headers: &Headers, from: &HeaderMap) -> Option<HeaderValue> {
 /// A part of a reply's head.
 enum Shown<'r> {
     Text(&'r [u8]),
-    Number(u128),
+    Number(u64),
 }
 
 fn response<'r>(name: &Name, record: &'r Record) -> Option<Shown<'r>> {
     match name {
         Name::Status => Some(Shown::Number(record.code.into())),
-        Name::Header(name) if name == SERVICE_TIME => record.service_time.map(|time| Shown::Number(time.as_millis())),
+        Name::Header(name) if name == SERVICE_TIME => {
+            record.service_time.map(|time| Shown::Number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+        }
         Name::Header(name) => record.reply_headers.get(name).map(|value| Shown::Text(value.as_bytes())),
         Name::Method | Name::Path | Name::Authority | Name::Scheme => None,
     }
 }
 
-fn start_time(out: &mut Vec<u8>, began: SystemTime, format: Option<&str>) {
+fn start_time(out: &mut Vec<u8>, began: SystemTime, format: Option<&str>, record: &Record) {
+    let Some(format) = format else {
+        let written = record.worker.lines.seconds.with(began, |second, millis| {
+            out.extend_from_slice(second);
+            out.push(b'.');
+            for unit in [100, 10, 1] {
+                number(out, millis / unit % 10);
+            }
+            out.push(b'Z');
+        });
+        if written.is_none() {
+            out.push(b'-');
+        }
+        return;
+    };
     let Ok(at) = jiff::Timestamp::try_from(began) else { return out.push(b'-') };
     match format {
-        None => show(out, at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ")),
-        Some("%s") => show(out, at.as_second()),
-        Some("%s.%3f") => show(out, format_args!("{}.{:03}", at.as_second(), at.subsec_millisecond())),
-        Some(format) => {
-            let shown = jiff::fmt::strtime::format(format, at);
-            match shown {
-                Ok(shown) => out.extend_from_slice(shown.as_bytes()),
-                Err(_) => out.push(b'-'),
-            }
-        }
+        "%s" => show(out, at.as_second()),
+        "%s.%3f" => show(out, format_args!("{}.{:03}", at.as_second(), at.subsec_millisecond())),
+        format => match jiff::fmt::strtime::format(format, at) {
+            Ok(shown) => out.extend_from_slice(shown.as_bytes()),
+            Err(_) => out.push(b'-'),
+        },
     }
 }
 
