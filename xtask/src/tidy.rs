@@ -30,7 +30,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("xtask", &[], &["tokio"]),
     ("bench", &["api", "api-mesh", "api-xds", "api-rt"], &[]),
     ("e2e", &["api", "api-mesh", "api-xds", "api-rt"], &[]),
-    ("fuzz", &[], &["kube", "tonic"]),
+    ("fuzz", &["api", "api-xds"], &["kube", "tonic"]),
 ];
 
 /// The map that must name every package and top-level folder.
