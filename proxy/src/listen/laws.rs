@@ -47,8 +47,10 @@ fn by_rustls(mut input: &[u8]) -> Option<Hello> {
         if let Some(accepted) = acceptor.accept().ok()? {
             let hello = accepted.client_hello();
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            // Its versions differ in whether the dot at the end of a name stays.
+            let plain = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
             return Some(Hello {
-                server_name: hello.server_name().map(str::to_ascii_lowercase),
+                server_name: hello.server_name().map(plain),
                 alpn: hello.alpn().into_iter().flatten().map(text).collect(),
             });
         }

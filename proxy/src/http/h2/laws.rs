@@ -88,7 +88,7 @@ fn take(side: Side, member: bool, steps: &[Step<'_>], size: usize) -> Said {
             }
             Step::Look { blocked } => match meter.look(*blocked, now) {
                 Look::Over(excess) => Err(excess),
-                look => {
+                look @ (Look::Busy | Look::Idle(_)) => {
                     if let Look::Idle(idle) = look {
                         assert!(idle <= now - began, "nothing is idle longer than it lives");
                     }
