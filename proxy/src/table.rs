@@ -86,11 +86,12 @@ impl Builder {
 
         let mut clusters = vec![None; table.cluster_places()];
         for (id, compiled) in table.clusters() {
-            let old = previous.cluster(id).filter(|old| old.still(compiled, resolved));
-            let cluster = match old {
+            let old = previous.cluster(id);
+            let cluster = match old.filter(|old| old.still(compiled, resolved)) {
                 Some(old) => Arc::clone(old),
                 None => {
-                    let (cluster, fault) = Cluster::build(compiled, resolved, self);
+                    let before = old.map(Arc::as_ref);
+                    let (cluster, fault) = Cluster::build(compiled, resolved, self, before);
                     if let Some(reason) = fault {
                         faults.push((ResourceKind::Cluster, compiled.spec.name.clone(), reason));
                     }

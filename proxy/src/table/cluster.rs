@@ -53,10 +53,19 @@ impl State for Member {
 enum Protection {
     Off,
     /// Only to endpoints that take it.
-    Auto(Tls),
-    On(Tls),
+    Auto(Arc<Tls>),
+    On(Arc<Tls>),
     /// It must be, and cannot: nothing is sent.
     Broken,
+}
+
+impl Protection {
+    fn settings(&self) -> Option<&Arc<Tls>> {
+        match self {
+            Self::Auto(tls) | Self::On(tls) => Some(tls),
+            Self::Off | Self::Broken => None,
+        }
+    }
 }
 
 /// One cluster.
@@ -127,11 +136,13 @@ fn expand(localities: &[Locality], resolved: &Resolved, first_only: bool) -> Vec
 }
 
 impl Cluster {
-    /// Builds a cluster; gives also why it cannot be used, if so.
+    /// Builds a cluster; gives also why it cannot be used, if so. `before`: the one in the table that is replaced, whose
+    /// TLS goes on where nothing is said otherwise: its connections are of use, and sessions are resumed.
     pub(super) fn build(
         compiled: &Arc<api::table::Cluster>,
         resolved: &Resolved,
         builder: &Builder,
+        before: Option<&Self>,
     ) -> (Self, Option<String>) {
         let spec = Arc::clone(&compiled.spec);
         let live = builder.live.cluster(&spec.name);
@@ -147,11 +158,16 @@ impl Cluster {
             let layout = Layout::of(&expanded);
             (&expanded, layout)
         };
+        let kept = || {
+            let same = |before: &&Self| before.spec.name == spec.name && before.spec.tls == spec.tls;
+            before.filter(same).and_then(|before| before.protection.settings())
+        };
         let mut fault = None;
         let (protection, client) = match &spec.tls {
             UpstreamTls::Off => (Protection::Off, None),
             UpstreamTls::Auto(client) | UpstreamTls::On(client) => {
-                match Tls::build(client, &builder.identity, &builder.secrets) {
+                let made = || Tls::build(client, &builder.identity, &builder.secrets).map(Arc::new);
+                match kept().map_or_else(made, |tls| Ok(Arc::clone(tls))) {
                     Ok(tls) if matches!(spec.tls, UpstreamTls::Auto(_)) => (Protection::Auto(tls), Some(client)),
                     Ok(tls) => (Protection::On(tls), Some(client)),
                     Err(error) => {

@@ -150,6 +150,32 @@ fn requests_pass_over_mutual_tls_on_http2() {
 }
 
 #[test]
+fn a_change_of_endpoints_keeps_the_connections_to_those_that_stay() {
+    local(async {
+        let authority = Authority::new();
+        let (_server, reviews) =
+            serve(authority.identity(REVIEWS), &inbound(app(|_| ok("hi")).await, true, vec![])).await;
+        let outbound = |weight| {
+            let mut spec = outbound(&[reviews], &[REVIEWS], UpstreamVersion::Http1);
+            for cluster in spec.clusters.values_mut() {
+                let Discovery::Static(places) = &mut Arc::make_mut(cluster).discovery else { panic!("not static") };
+                places[0].endpoints[0].weight = weight;
+            }
+            spec
+        };
+        let (mut proxy, address) = serve(authority.identity(WEB), &outbound(1)).await;
+        let mut client = Client::to(address).await;
+        for weight in 2..6 {
+            assert!(client.ask(&get("/")).await.ends_with("hi"));
+            assert!(proxy.apply(&outbound(weight)).is_empty());
+        }
+        let tables = proxy.worker.shared.tables.load();
+        let made: u64 = tables.clusters().map(|cluster| cluster.live.stats.connections_total.get()).sum();
+        assert_eq!(made, 1);
+    });
+}
+
+#[test]
 fn another_identity_is_not_spoken_to() {
     local(async {
         let authority = Authority::new();

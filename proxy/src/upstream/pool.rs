@@ -9,6 +9,7 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     http2::{Http2, Stream},
+    live::LiveEndpoint,
     open::Open,
     tls::Carries,
 };
@@ -82,6 +84,7 @@ pub(crate) struct Wear {
 /// The connections to one endpoint.
 #[derive(Debug)]
 pub(crate) struct Host {
+    endpoint: Arc<LiveEndpoint>,
     pub(super) wear: Cell<Wear>,
     http1: RefCell<Vec<Http1>>,
     http2: RefCell<Vec<Rc<Http2>>>,
@@ -151,10 +154,12 @@ impl Host {
         }
     }
 
-    /// Closes what has been idle for too long; whether anything is left.
+    /// Closes what has been idle for too long, and what nobody can choose any more; whether anything is left.
     fn sweep(&self, now: Instant) -> bool {
         let timeout = self.wear.get().idle_timeout;
+        let gone = self.endpoint.gone.is_cancelled();
         let limit = |most: Option<Duration>| match (timeout.is_zero(), most) {
+            _ if gone => Duration::ZERO,
             (true, None) => Duration::MAX,
             (true, Some(most)) => most,
             (false, None) => timeout,
@@ -167,7 +172,8 @@ impl Host {
         let mut kept = 0;
         open.retain(|c| {
             let limit = if kept == 0 { h2 } else { h2.min(H2_SPARE_IDLE) };
-            let keeps = !c.is_over(0) && c.idle(now) < limit;
+            let idle = c.idle(now);
+            let keeps = !c.is_over(0) && (idle.is_zero() || idle < limit);
             kept += usize::from(keeps);
             keeps
         });
@@ -183,13 +189,14 @@ pub(crate) struct Pools {
 
 impl Pools {
     /// The connections of a kind.
-    pub(super) fn host(&self, key: &Key, wear: Wear) -> Rc<Host> {
+    pub(super) fn host(&self, key: &Key, endpoint: &Arc<LiveEndpoint>, wear: Wear) -> Rc<Host> {
         let mut hosts = self.hosts.borrow_mut();
         if let Some(found) = hosts.get(key) {
             found.wear.set(wear);
             return Rc::clone(found);
         }
         let made = Rc::new(Host {
+            endpoint: Arc::clone(endpoint),
             wear: Cell::new(wear),
             http1: RefCell::default(),
             http2: RefCell::default(),

@@ -132,7 +132,7 @@ pub(crate) async fn send(
         uses_max: spec.http.max_requests_per_connection,
         streams_max: spec.http.max_concurrent_streams,
     };
-    let host = worker.pools.host(&key, wear);
+    let host = worker.pools.host(&key, target.endpoint, wear);
     let mut stale = 0;
     loop {
         let (connection, reused) = match host.find() {
