@@ -57,8 +57,15 @@ pub fn running(pid: i32) -> bool {
 /// # Errors
 /// It is gone.
 pub fn resident_mib(pid: i32) -> Result<u64> {
+    Ok(resident_kib(pid)? / 1024)
+}
+
+/// Resident memory of a process in KiB.
+///
+/// # Errors
+/// It is gone.
+pub fn resident_kib(pid: i32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1024)
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }

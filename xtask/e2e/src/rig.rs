@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, date_time_ymd,
@@ -113,9 +113,7 @@ impl Rig {
             rig.wire.host(host, address)?;
         }
         rig.start_pilot()?;
-        let seen = Arc::clone(&rig.seen);
-        // Ends with the process: it has nothing to clean up.
-        drop(rig.wire.thread("app", move || application(&seen))?);
+        rig.start_application("app")?;
         for (host, address) in [("client", CLIENT), ("app", APP)] {
             rig.start_sidecar(host, address)?;
         }
@@ -171,6 +169,23 @@ impl Rig {
         self.wire.start(pilot, &log)
     }
 
+    /// Adds a host with the application and a sidecar; its objects are the caller's to write.
+    ///
+    /// # Errors
+    /// Something cannot be started.
+    pub fn workload(&mut self, host: &str, address: &str) -> Result<()> {
+        self.identity(host, None)?;
+        self.wire.host(host, address)?;
+        self.start_application(host)?;
+        self.start_sidecar(host, address)
+    }
+
+    fn start_application(&self, host: &str) -> Result<()> {
+        let seen = Arc::clone(&self.seen);
+        // Ends with the process: it has nothing to clean up.
+        self.wire.thread(host, move || application(&seen)).map(drop)
+    }
+
     fn start_sidecar(&mut self, host: &str, address: &str) -> Result<()> {
         let mut capture = self.wire.command(host, 0, &judge::ours("proxy"));
         capture.args(["iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", ""]);
@@ -208,19 +223,22 @@ impl Rig {
             .with_context(|| format!("no sidecar in {host}"))
     }
 
+    /// The process of pilot.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn pilot(&self) -> Result<i32> {
+        let found = processes::below(i32::try_from(std::process::id())?, "pilot")?;
+        found.into_iter().find(|pid| processes::running(*pid)).context("no pilot")
+    }
+
     /// Kills pilot without a word.
     ///
     /// # Errors
     /// There is none.
     pub fn kill_pilot(&self) -> Result<()> {
-        let own = i32::try_from(std::process::id())?;
-        let found = processes::below(own, "pilot")?;
-        let living: Vec<i32> = found.into_iter().filter(|pid| processes::running(*pid)).collect();
-        ensure!(!living.is_empty(), "no pilot");
-        for pid in living {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
-        }
-        Ok(())
+        let pid = nix::unistd::Pid::from_raw(self.pilot()?);
+        Ok(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?)
     }
 
     /// One GET by curl from the client's host: status, or why there is none.
@@ -228,10 +246,22 @@ impl Rig {
     /// # Errors
     /// curl says that the transfer failed, or the status is not 200.
     pub fn get(&self, ip: &str, path: &str) -> Result<String> {
+        self.curl(ip, path, &["-sS", "-m", "10", "-f"])
+    }
+
+    /// The head of the reply to one GET by curl from the client's host.
+    ///
+    /// # Errors
+    /// As for [`Rig::get`].
+    pub fn head(&self, ip: &str, path: &str) -> Result<String> {
+        self.curl(ip, path, &["-sS", "-m", "10", "-f", "-o", "/dev/null", "-D", "-"])
+    }
+
+    fn curl(&self, ip: &str, path: &str, how: &[&str]) -> Result<String> {
         let url = format!("http://{ip}:{PORT}{path}");
         let name = if ip == SERVICE { "app" } else { "spoilt" };
         let host = format!("host: {name}.default.svc.cluster.local:{PORT}");
-        self.wire.run("client", "curl", &["-sS", "-m", "10", "-f", "-H", &host, &url])?.ok()
+        self.wire.run("client", "curl", &[how, &["-H", &host, &url]].concat())?.ok()
     }
 
     /// A page of a sidecar's admin.
