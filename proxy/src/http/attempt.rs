@@ -3,7 +3,7 @@
 //! Never here: whether there is another try (`retry`), connections (`upstream`). Called by `retry`; copies of requests
 //! (`mirror`) go the same way.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use api::retry::Plan;
 use http::{
@@ -151,7 +151,7 @@ pub(super) struct Hop<'t> {
     cluster: &'t Cluster,
     chosen: &'t Chosen,
     needs: Needs,
-    tls: Option<&'t Tls>,
+    tls: Option<&'t Arc<Tls>>,
 }
 
 impl<'t> Hop<'t> {

@@ -18,7 +18,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     detect::{Hello, Spoken, Verdict, judge},
-    original, sniff,
+    original,
+    sniff::{self, Sniffed},
 };
 use crate::{
     access::Downstream,
@@ -48,6 +49,16 @@ impl Drop for Open {
     }
 }
 
+/// A connection of which its first bytes have told who serves it.
+struct Arrived {
+    original: SocketAddr,
+    /// Who the client is: the peer, or whom its PROXY header names.
+    source: SocketAddr,
+    sniffed: Sniffed,
+    hello: Option<Hello>,
+    view: View,
+}
+
 /// Serves one connection.
 pub(crate) async fn serve(worker: Rc<Worker>, name: Arc<str>, mut stream: TcpStream, remote: SocketAddr) {
     let _open = Open::begin(&worker.shared.stats);
@@ -55,41 +66,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, name: Arc<str>, mut stream: TcpStr
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::trace!(%remote, %error, "connection has gone");
     }
-    let tables = worker.shared.tables.load_full();
-    let Some(listener) = tables.table.listener(&name) else { return };
-    let Ok(original) = original::destination(&stream) else { return };
-    let Some(listener) = owner(&tables, listener, original) else {
-        return tracing::debug!(%remote, %original, "connection to the capture port itself closed");
-    };
-    let detect = listener.detect(original);
-    let mut early = BytesMut::new();
-    let mut ends = None;
-    if detect.proxy_header {
-        match sniff::proxy_header(&mut stream, &mut early).await {
-            Ok(told) => ends = told,
-            Err(reason) => return tracing::debug!(%remote, reason, "connection without a good PROXY header closed"),
-        }
-    }
-    let Some(sniffed) = sniff::sniff(&mut stream, detect, early).await else { return };
-    let hello = match &sniffed.spoken {
-        Spoken::Tls(hello) => Some(hello.clone()),
-        Spoken::Http1 { .. } | Spoken::Http2 | Spoken::Raw => None,
-    };
-    // The wait for the first bytes may have been long: a newer table decides.
-    let newest = worker.shared.tables.load_full();
-    let (tables, listener) = match newest.table.listener(&name).and_then(|l| owner(&newest, l, original)) {
-        Some(found) if newest.version != tables.version => (Arc::clone(&newest), Arc::clone(found)),
-        _ => (Arc::clone(&tables), Arc::clone(listener)),
-    };
-    // Where a PROXY header tells who the client is, it is from there that the connection comes (as in Envoy).
-    let source = ends.map_or(remote, |ends| original::unmapped(ends.from));
-    let Some(chain) = find_chain(&listener, original, source, &sniffed.spoken) else {
-        return tracing::debug!(%remote, %original, listener = %listener.spec.name, "no chain takes the connection");
-    };
-    let Some(extra) = tables.extra(chain) else {
-        return tracing::debug!(%remote, chain = chain.name(), "the chain cannot serve");
-    };
-    let view = View { chain: Arc::clone(chain), extra: Arc::clone(extra), current: true, tables: Arc::clone(&tables) };
+    // What is left of the table that it came to is the view: a connection that lives long must not hold an old one.
+    let Some(arrived) = arrive(&worker, &name, &mut stream, remote).await else { return };
+    let Arrived { original, source, sniffed, hello, view } = arrived;
     let raw = Raw::new(Socket::Tcp(stream), sniffed.early);
     let io = match &view.extra.tls {
         None => Io::plain(raw),
@@ -110,6 +89,52 @@ pub(crate) async fn serve(worker: Rc<Worker>, name: Arc<str>, mut stream: TcpStr
             }
         }
     }
+}
+
+/// Reads as much of a connection as the choice of its chain needs; none: nobody serves it.
+async fn arrive(worker: &Worker, name: &str, stream: &mut TcpStream, remote: SocketAddr) -> Option<Arrived> {
+    let tables = worker.shared.tables.load_full();
+    let listener = tables.table.listener(name)?;
+    let original = original::destination(stream).ok()?;
+    let Some(listener) = owner(&tables, listener, original) else {
+        tracing::debug!(%remote, %original, "connection to the capture port itself closed");
+        return None;
+    };
+    let detect = listener.detect(original);
+    let mut early = BytesMut::new();
+    let mut ends = None;
+    if detect.proxy_header {
+        match sniff::proxy_header(stream, &mut early).await {
+            Ok(told) => ends = told,
+            Err(reason) => {
+                tracing::debug!(%remote, reason, "connection without a good PROXY header closed");
+                return None;
+            }
+        }
+    }
+    let sniffed = sniff::sniff(stream, detect, early).await?;
+    let hello = match &sniffed.spoken {
+        Spoken::Tls(hello) => Some(hello.clone()),
+        Spoken::Http1 { .. } | Spoken::Http2 | Spoken::Raw => None,
+    };
+    // The wait for the first bytes may have been long: a newer table decides.
+    let newest = worker.shared.tables.load_full();
+    let (tables, listener) = match newest.table.listener(name).and_then(|l| owner(&newest, l, original)) {
+        Some(found) if newest.version != tables.version => (&newest, found),
+        _ => (&tables, listener),
+    };
+    // Where a PROXY header tells who the client is, it is from there that the connection comes (as in Envoy).
+    let source = ends.map_or(remote, |ends| original::unmapped(ends.from));
+    let Some(chain) = find_chain(listener, original, source, &sniffed.spoken) else {
+        tracing::debug!(%remote, %original, listener = %listener.spec.name, "no chain takes the connection");
+        return None;
+    };
+    let Some(extra) = tables.extra(chain) else {
+        tracing::debug!(%remote, chain = chain.name(), "the chain cannot serve");
+        return None;
+    };
+    let view = View { chain: Arc::clone(chain), extra: Arc::clone(extra), current: true, tables: Arc::clone(tables) };
+    Some(Arrived { original, source, sniffed, hello, view })
 }
 
 /// The listener that serves connections to this destination; none: it would lead back to us.

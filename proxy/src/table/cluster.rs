@@ -278,7 +278,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It must be protected, and cannot.
-    pub(crate) fn tls(&self, mtls: bool) -> Result<Option<&Tls>, Broken> {
+    pub(crate) fn tls(&self, mtls: bool) -> Result<Option<&Arc<Tls>>, Broken> {
         match &self.protection {
             Protection::Off => Ok(None),
             Protection::Auto(tls) => Ok(mtls.then_some(tls)),
@@ -289,7 +289,7 @@ impl Cluster {
 
     /// What a connection for a request carries. Where connections are counted or wear out, one stands for one request at a
     /// time, as users know it: nothing rides there.
-    pub(crate) fn carries(&self, tls: Option<&Tls>, needs: Needs) -> Carries {
+    pub(crate) fn carries(&self, tls: Option<&Arc<Tls>>, needs: Needs) -> Carries {
         let spec = &self.spec;
         let free = spec.breakers.connections == u32::MAX && spec.http.max_requests_per_connection == 0;
         match (needs, tls) {

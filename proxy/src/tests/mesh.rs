@@ -176,6 +176,27 @@ fn a_change_of_endpoints_keeps_the_connections_to_those_that_stay() {
 }
 
 #[test]
+fn connections_whose_settings_no_table_has_any_more_are_closed() {
+    local(async {
+        let authority = Authority::new();
+        let (_server, reviews) =
+            serve(authority.identity(REVIEWS), &inbound(app(|_| ok("hi")).await, true, vec![])).await;
+        let outbound = |names: &[&str]| outbound(&[reviews], names, UpstreamVersion::Http1);
+        let (mut proxy, address) = serve(authority.identity(WEB), &outbound(&[REVIEWS])).await;
+        let mut client = Client::to(address).await;
+        assert!(client.ask(&get("/")).await.ends_with("hi"));
+        assert!(proxy.apply(&outbound(&[REVIEWS, WEB])).is_empty());
+        assert!(client.ask(&get("/")).await.ends_with("hi"));
+        let open = || -> u64 {
+            proxy.worker.shared.tables.load().clusters().map(|cluster| cluster.live.stats.connections.get()).sum()
+        };
+        assert_eq!(open(), 2);
+        proxy.worker.pools.sweep(tokio::time::Instant::now());
+        assert_eq!(open(), 1);
+    });
+}
+
+#[test]
 fn another_identity_is_not_spoken_to() {
     local(async {
         let authority = Authority::new();

@@ -9,7 +9,7 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use super::{
     http2::{Http2, Stream},
     live::LiveEndpoint,
     open::Open,
-    tls::Carries,
+    tls::{Carries, Tls},
 };
 use crate::{
     http::h1::wire::Shared,
@@ -85,6 +85,8 @@ pub(crate) struct Wear {
 #[derive(Debug)]
 pub(crate) struct Host {
     endpoint: Arc<LiveEndpoint>,
+    /// The TLS settings, as long as a table has them.
+    tls: Option<Weak<Tls>>,
     pub(super) wear: Cell<Wear>,
     http1: RefCell<Vec<Http1>>,
     http2: RefCell<Vec<Rc<Http2>>>,
@@ -157,7 +159,8 @@ impl Host {
     /// Closes what has been idle for too long, and what nobody can choose any more; whether anything is left.
     fn sweep(&self, now: Instant) -> bool {
         let timeout = self.wear.get().idle_timeout;
-        let gone = self.endpoint.gone.is_cancelled();
+        let superseded = self.tls.as_ref().is_some_and(|tls| tls.strong_count() == 0);
+        let gone = superseded || self.endpoint.gone.is_cancelled();
         let limit = |most: Option<Duration>| match (timeout.is_zero(), most) {
             _ if gone => Duration::ZERO,
             (true, None) => Duration::MAX,
@@ -189,7 +192,7 @@ pub(crate) struct Pools {
 
 impl Pools {
     /// The connections of a kind.
-    pub(super) fn host(&self, key: &Key, endpoint: &Arc<LiveEndpoint>, wear: Wear) -> Rc<Host> {
+    pub(super) fn host(&self, key: &Key, endpoint: &Arc<LiveEndpoint>, tls: Option<&Arc<Tls>>, wear: Wear) -> Rc<Host> {
         let mut hosts = self.hosts.borrow_mut();
         if let Some(found) = hosts.get(key) {
             found.wear.set(wear);
@@ -197,6 +200,7 @@ impl Pools {
         }
         let made = Rc::new(Host {
             endpoint: Arc::clone(endpoint),
+            tls: tls.map(Arc::downgrade),
             wear: Cell::new(wear),
             http1: RefCell::default(),
             http2: RefCell::default(),

@@ -42,7 +42,7 @@ pub(crate) struct Target<'t> {
     pub(crate) options: Options,
     pub(crate) endpoint: &'t Arc<LiveEndpoint>,
     pub(crate) carries: Carries,
-    pub(crate) tls: Option<&'t Tls>,
+    pub(crate) tls: Option<&'t Arc<Tls>>,
     /// The request's host, for the server name where the cluster names none.
     pub(crate) host: &'t str,
 }
@@ -132,7 +132,7 @@ pub(crate) async fn send(
         uses_max: spec.http.max_requests_per_connection,
         streams_max: spec.http.max_concurrent_streams,
     };
-    let host = worker.pools.host(&key, target.endpoint, wear);
+    let host = worker.pools.host(&key, target.endpoint, target.tls, wear);
     let mut stale = 0;
     loop {
         let (connection, reused) = match host.find() {
