@@ -118,6 +118,15 @@ impl Received {
     }
 }
 
+/// How what passes a chain is recorded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recording<'a> {
+    pub(crate) log: Option<&'a Arc<Log>>,
+    /// Whether it is counted.
+    pub(crate) counted: bool,
+    pub(crate) reporter: Reporter,
+}
+
 /// What became of one request.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -159,40 +168,27 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Begins the record of a request.
     pub(crate) fn begin(
         worker: &Rc<Worker>,
         downstream: &Rc<Downstream>,
-        log: Option<&Arc<Log>>,
-        counted: bool,
-        reporter: Reporter,
+        recording: Recording<'_>,
         version: Version,
     ) -> Self {
         worker.shared.stats.downstream_requests.up();
         worker.shared.stats.downstream_requests_total.add(1);
-        Self::new(worker, downstream, log, counted, reporter, version)
+        Self::new(worker, downstream, recording, version)
     }
 
     /// Begins the record of a connection without requests.
-    pub(crate) fn begin_tcp(
-        worker: &Rc<Worker>,
-        downstream: &Rc<Downstream>,
-        log: Option<&Arc<Log>>,
-        counted: bool,
-        reporter: Reporter,
-    ) -> Self {
-        let mut record = Self::new(worker, downstream, log, counted, reporter, crate::tcp::NO_VERSION);
+    pub(crate) fn begin_tcp(worker: &Rc<Worker>, downstream: &Rc<Downstream>, recording: Recording<'_>) -> Self {
+        let mut record = Self::new(worker, downstream, recording, crate::tcp::NO_VERSION);
         record.tcp = true;
         record
     }
 
-    fn new(
-        worker: &Rc<Worker>,
-        downstream: &Rc<Downstream>,
-        log: Option<&Arc<Log>>,
-        counted: bool,
-        reporter: Reporter,
-        version: Version,
-    ) -> Self {
+    fn new(worker: &Rc<Worker>, downstream: &Rc<Downstream>, recording: Recording<'_>, version: Version) -> Self {
+        let Recording { log, counted, reporter } = recording;
         let own = worker.shared.own.party;
         let (source, destination) = match reporter {
             Reporter::Source => (own, PartyId::default()),

@@ -40,7 +40,7 @@ use api::{
 use http::{Request, Response, Version, request::Parts};
 
 use crate::{
-    access::{Downstream, Record},
+    access::{Downstream, Record, Recording},
     metrics::Reporter,
     table::{ChainExtra, Tables},
     worker::Worker,
@@ -125,7 +125,8 @@ impl Conn {
             Direction::Outbound | Direction::Gateway => Reporter::Source,
         };
         let counted = view.chain.http().is_some_and(|server| server.metrics);
-        Record::begin(&self.worker, &self.downstream, view.extra.log.as_ref(), counted, reporter, version)
+        let recording = Recording { log: view.extra.log.as_ref(), counted, reporter };
+        Record::begin(&self.worker, &self.downstream, recording, version)
     }
 }
 

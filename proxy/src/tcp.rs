@@ -19,7 +19,7 @@ use http::Version;
 use tokio::time::Instant;
 
 use crate::{
-    access::{Denied, Downstream, Record},
+    access::{Denied, Downstream, Record, Recording},
     http::{View, authorize},
     io::Io,
     limits::TCP_REPORT,
@@ -41,8 +41,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, downstream: Downstream, or
         Direction::Inbound => Reporter::Destination,
         Direction::Outbound | Direction::Gateway => Reporter::Source,
     };
-    let log = view.extra.log.as_ref();
-    let mut record = Record::begin_tcp(&worker, &downstream, log, server.metrics, reporter);
+    let recording = Recording { log: view.extra.log.as_ref(), counted: server.metrics, reporter };
+    let mut record = Record::begin_tcp(&worker, &downstream, recording);
     if reporter == Reporter::Destination {
         record.source = worker.peers.of_principal(downstream.principal.as_ref(), worker.shard.metrics());
     }
