@@ -19,7 +19,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     limits::DNS_STALE,
     listen::Sockets,
-    table::{Builder, Fault, Resolved, cluster::names},
+    table::{
+        Builder, Fault, Resolved,
+        cluster::names,
+        headers::{Unwritten, unwritten},
+    },
     worker::Shared,
 };
 
@@ -66,6 +70,9 @@ impl Control {
         let resolved = self.resolved.borrow_and_update().clone();
         let previous = self.shared.tables.load_full();
         let (tables, mut faults) = self.builder.build(spec, &resolved, &previous);
+        for Unwritten { routes, rule, header, error } in unwritten(&tables.table, &previous.table) {
+            tracing::warn!(routes, rule, %header, %error, "header is not written");
+        }
         let tables = Arc::new(tables);
         self.shared.stats.table_version.set(tables.version);
         self.shared.stats.clusters.set(tables.clusters().count() as u64);

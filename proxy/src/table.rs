@@ -6,6 +6,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod cluster;
+pub(crate) mod headers;
 pub(crate) mod secrets;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};

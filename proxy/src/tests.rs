@@ -25,6 +25,7 @@ mod room;
 mod slow;
 mod spec;
 mod tunnel;
+mod unwritten;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 

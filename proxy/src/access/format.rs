@@ -11,11 +11,11 @@ use crate::http::headers::SERVICE_TIME;
 /// Why a format is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FormatError {
-    #[error("access log format: %{0}% is no operator that is offered")]
+    #[error("%{0}% is no operator that is offered")]
     Operator(String),
-    #[error("access log format: a % stands alone; write %% for one")]
+    #[error("a % stands alone; write %% for one")]
     Open,
-    #[error("access log format: not a JSON object of texts: {0}")]
+    #[error("not a JSON object of texts: {0}")]
     Json(String),
 }
 
@@ -77,11 +77,13 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Compiles a format; none: Istio's default.
-    pub(crate) fn compile(format: Option<&str>, json: bool) -> Result<Self, FormatError> {
-        if !json {
-            return Ok(Self::Text(pieces(format.unwrap_or(ACCESS_LOG_LINE))?));
-        }
+    /// Compiles a text; none: Istio's default line.
+    pub(crate) fn text(format: Option<&str>) -> Result<Self, FormatError> {
+        Ok(Self::Text(pieces(format.unwrap_or(ACCESS_LOG_LINE))?))
+    }
+
+    /// Compiles a JSON object; none: Istio's default fields.
+    pub(crate) fn json(format: Option<&str>) -> Result<Self, FormatError> {
         let Some(format) = format else {
             let all = ACCESS_LOG_FIELDS.iter().map(|(key, text)| Ok(((*key).to_owned(), pieces(text)?)));
             return Ok(Self::Json(all.collect::<Result<_, FormatError>>()?));
@@ -224,15 +226,14 @@ mod tests {
 
     #[test]
     fn both_defaults_compile() {
-        assert!(Format::compile(None, false).is_ok());
-        let Ok(Format::Json(fields)) = Format::compile(None, true) else { panic!("json") };
+        assert!(Format::text(None).is_ok());
+        let Ok(Format::Json(fields)) = Format::json(None) else { panic!("json") };
         assert_eq!(fields.len(), 24);
     }
 
     #[test]
     fn operators_take_arguments() {
-        let Ok(Format::Text(found)) = Format::compile(Some("a%%b %START_TIME(%Y-%m)% %REQ(X?:PATH):5%\n"), false)
-        else {
+        let Ok(Format::Text(found)) = Format::text(Some("a%%b %START_TIME(%Y-%m)% %REQ(X?:PATH):5%\n")) else {
             panic!("text")
         };
         assert_eq!(found[0], Piece::Text("a%b ".into()));
@@ -244,8 +245,8 @@ mod tests {
 
     #[test]
     fn what_is_not_offered_is_refused_by_name() {
-        assert_eq!(Format::compile(Some("%NOPE%"), false), Err(FormatError::Operator("NOPE".into())));
-        assert_eq!(Format::compile(Some("100%"), false), Err(FormatError::Open));
-        assert!(Format::compile(Some("[1]"), true).is_err());
+        assert_eq!(Format::text(Some("%NOPE%")), Err(FormatError::Operator("NOPE".into())));
+        assert_eq!(Format::text(Some("100%")), Err(FormatError::Open));
+        assert!(Format::json(Some("[1]")).is_err());
     }
 }

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use crate::{access::Format, limits::FORMATS_MAX};
 
-/// What was compiled; none: it names an operator that is not offered.
+/// What was compiled; none: it names an operator that is not offered, as `table::headers` has told.
 #[derive(Debug, Default)]
 pub(crate) struct Formats(RefCell<HashMap<Box<str>, Option<Rc<Format>>, foldhash::fast::RandomState>>);
 
@@ -23,7 +23,7 @@ impl Formats {
         if known.len() >= FORMATS_MAX {
             known.clear();
         }
-        let format = Format::compile(Some(text), false).ok().map(Rc::new);
+        let format = Format::text(Some(text)).ok().map(Rc::new);
         known.insert(text.into(), format.clone());
         format
     }

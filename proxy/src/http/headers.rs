@@ -124,7 +124,7 @@ pub(super) fn apply(edits: &Edits, headers: &mut HeaderMap, record: &Record, for
 fn value_of(value: &Value, record: &Record, formats: &Formats) -> Option<HeaderValue> {
     match value {
         Value::Text(value) => Some(value.clone()),
-        // Only where a user wrote an operator; one that is not offered writes nothing.
+        // Only where a user wrote an operator; one that is not offered writes nothing, as `table::headers` has told.
         Value::Format(text) => HeaderValue::from_bytes(&line::expand(&*formats.of(text)?, record)).ok(),
     }
 }

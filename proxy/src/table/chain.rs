@@ -56,7 +56,8 @@ impl ChainExtra {
 
 fn compile_log(log: &AccessLog) -> Result<Arc<Log>, String> {
     let AccessLog { path, format, json } = log;
-    let format = Format::compile(format.as_deref(), *json).map_err(|error| error.to_string())?;
+    let format = if *json { Format::json(format.as_deref()) } else { Format::text(format.as_deref()) };
+    let format = format.map_err(|error| format!("access log format: {error}"))?;
     Ok(Arc::new(Log::new(path, format)))
 }
 
