@@ -112,6 +112,20 @@ fn stats_page(shared: &Shared, ask: &Ask) -> Reply {
     }
 }
 
+fn clusters_page(shared: &Shared, ask: &Ask) -> Reply {
+    let tables = shared.tables.load();
+    if wants_json(ask) { json_page(&dump::cluster_statuses(&tables)) } else { text_page(dump::clusters_text(&tables)) }
+}
+
+fn listeners_page(shared: &Shared, ask: &Ask) -> Reply {
+    let tables = shared.tables.load();
+    if wants_json(ask) {
+        json_page(&dump::listener_statuses(&tables))
+    } else {
+        text_page(dump::listeners_text(&tables))
+    }
+}
+
 fn config_page(shared: &Shared, bootstrap: &Value, ask: &Ask) -> Reply {
     let names = match regex(ask, "name_regex") {
         Ok(names) => names,
@@ -186,22 +200,8 @@ pub(crate) fn pages(
         .route("/healthz/ready", move |_| ready(self::readiness(&health, &health_of)))
         .route("/logging", move |ask| ready(logging_page(&log, &ask)))
         .route("/stats", move |ask| ready(stats_page(&numbers, &ask)))
-        .route("/clusters", move |ask| {
-            let tables = clusters.tables.load_full();
-            ready(if wants_json(&ask) {
-                json_page(&dump::cluster_statuses(&tables))
-            } else {
-                text_page(dump::clusters_text(&tables))
-            })
-        })
-        .route("/listeners", move |ask| {
-            let tables = listeners.tables.load_full();
-            ready(if wants_json(&ask) {
-                json_page(&dump::listener_statuses(&tables))
-            } else {
-                text_page(dump::listeners_text(&tables))
-            })
-        })
+        .route("/clusters", move |ask| ready(clusters_page(&clusters, &ask)))
+        .route("/listeners", move |ask| ready(listeners_page(&listeners, &ask)))
         .route("/config_dump", move |ask| ready(config_page(&dump, &bootstrap, &ask)))
         .route("/spec", move |_| ready(json_page(&dump::spec(&spec.tables.load()))))
         .route("/certs", move |_| ready(json_page(&dump::certificates(&certs.identity, certs.clock.now()))))

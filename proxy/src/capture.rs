@@ -9,9 +9,13 @@ mod plan;
 
 use std::{
     io::Write,
+    net::{AddrParseError, IpAddr},
     process::{Command, Stdio},
+    str::FromStr,
 };
 
+use ipnet::IpNet;
+use plan::Family;
 pub(crate) use plan::{Own, Plan, Ports};
 
 use crate::env::flags::pairs;
@@ -57,6 +61,20 @@ pub(crate) struct Request {
     dry_run: bool,
 }
 
+/// The parts of a list with commas.
+fn parts(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn numbers<T: FromStr>(list: &str) -> Result<Vec<T>, T::Err> {
+    parts(list).map(str::parse::<T>).collect()
+}
+
+/// CIDRs; an address alone stands for itself.
+fn ranges(list: &str) -> Result<Vec<IpNet>, AddrParseError> {
+    parts(list).map(|part| part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from))).collect()
+}
+
 /// Reads the flags of `istio-iptables`.
 ///
 /// # Errors
@@ -70,20 +88,16 @@ pub(crate) fn parse(args: &[String], ids_usable: bool) -> Result<Request, Captur
     for (name, value) in found {
         let value = value.trim();
         let mut bad = |what: &str| errors.push(format!("{name}: {value:?} is not {what}"));
-        let list = || value.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let ports = || list().map(str::parse::<u16>).collect::<Result<Vec<_>, _>>();
-        let ids = || list().map(str::parse::<u32>).collect::<Result<Vec<_>, _>>();
-        let ranges = || {
-            list()
-                .map(|part| part.parse().or_else(|_| part.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)))
-                .collect::<Result<Vec<ipnet::IpNet>, _>>()
-        };
         match name.as_str() {
             "-p" | "--envoy-port" => value.parse().map_or_else(|_| bad("a port"), |p| plan.outbound_port = p),
             "-z" | "--inbound-capture-port" => value.parse().map_or_else(|_| bad("a port"), |p| plan.inbound_port = p),
             "-e" | "--inbound-tunnel-port" => value.parse().map_or_else(|_| bad("a port"), |p| plan.tunnel_port = p),
-            "-u" | "--proxy-uid" => ids().map_or_else(|_| bad("a list of user ids"), |found| uids = found),
-            "-g" | "--proxy-gid" => ids().map_or_else(|_| bad("a list of group ids"), |found| gids = found),
+            "-u" | "--proxy-uid" => {
+                numbers::<u32>(value).map_or_else(|_| bad("a list of user ids"), |found| uids = found)
+            }
+            "-g" | "--proxy-gid" => {
+                numbers::<u32>(value).map_or_else(|_| bad("a list of group ids"), |found| gids = found)
+            }
             "--mark" => value.parse().map_or_else(|_| bad("a mark"), |found| mark = Some(found)),
             "-m" | "--istio-inbound-interception-mode" => {
                 if value != "REDIRECT" {
@@ -92,25 +106,27 @@ pub(crate) fn parse(args: &[String], ids_usable: bool) -> Result<Request, Captur
             }
             "-b" | "--istio-inbound-ports" => match value {
                 "*" => plan.inbound = Ports::All,
-                _ => ports().map_or_else(|_| bad("\"*\" or a list of ports"), |p| plan.inbound = Ports::These(p)),
+                _ => {
+                    numbers(value).map_or_else(|_| bad("\"*\" or a list of ports"), |p| plan.inbound = Ports::These(p))
+                }
             },
             "-d" | "--istio-local-exclude-ports" => {
-                ports().map_or_else(|_| bad("a list of ports"), |p| plan.inbound_excluded = p);
+                numbers(value).map_or_else(|_| bad("a list of ports"), |p| plan.inbound_excluded = p);
             }
             "-i" | "--istio-service-cidr" => match value {
                 "*" => plan.ranges = None,
-                _ => ranges().map_or_else(|_| bad("\"*\" or a list of CIDRs"), |r| plan.ranges = Some(r)),
+                _ => ranges(value).map_or_else(|_| bad("\"*\" or a list of CIDRs"), |r| plan.ranges = Some(r)),
             },
             "-x" | "--istio-service-exclude-cidr" => {
-                ranges().map_or_else(|_| bad("a list of CIDRs"), |r| plan.ranges_excluded = r);
+                ranges(value).map_or_else(|_| bad("a list of CIDRs"), |r| plan.ranges_excluded = r);
             }
             "-q" | "--istio-outbound-ports" => {
-                ports().map_or_else(|_| bad("a list of ports"), |p| plan.outbound_included = p);
+                numbers(value).map_or_else(|_| bad("a list of ports"), |p| plan.outbound_included = p);
             }
             "-o" | "--istio-local-outbound-ports-exclude" => {
-                ports().map_or_else(|_| bad("a list of ports"), |p| plan.outbound_excluded = p);
+                numbers(value).map_or_else(|_| bad("a list of ports"), |p| plan.outbound_excluded = p);
             }
-            "-c" | "--istio-exclude-interfaces" => plan.interfaces_excluded = list().map(str::to_owned).collect(),
+            "-c" | "--istio-exclude-interfaces" => plan.interfaces_excluded = parts(value).map(str::to_owned).collect(),
             "--drop-invalid" => plan.drop_invalid = value == "true",
             "--cleanup-only" => cleanup_only = value == "true",
             "--dry-run" | "-n" => dry_run = value == "true",
@@ -160,10 +176,10 @@ pub(crate) fn run(request: &Request, print: impl FnOnce(&str)) -> Result<(), Cap
     if request.cleanup_only {
         return Err(CaptureError::NoTool);
     }
-    for (tool, v6) in [("iptables-restore", false), ("ip6tables-restore", true)] {
-        match feed(tool, &["--noflush"], &request.plan.iptables(v6)) {
+    for (tool, family) in [("iptables-restore", Family::V4), ("ip6tables-restore", Family::V6)] {
+        match feed(tool, &["--noflush"], &request.plan.iptables(family)) {
             Err(CaptureError::Run { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                if !v6 {
+                if family == Family::V4 {
                     return Err(CaptureError::NoTool);
                 }
             }

@@ -27,15 +27,17 @@
 //! Never here: opening sockets, or deciding what to do. Called by `main`; tests pass a map.
 
 pub(crate) mod flags;
+mod node;
 pub(crate) mod probers;
 pub(crate) mod values;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use api::spec::ProxyKind;
 use serde_json::{Map, Value};
 
 use flags::ProxyFlags;
+use node::Metadata;
+pub(crate) use node::NodeConfig;
 use probers::{AppMetrics, Prober};
 use values::Reader;
 
@@ -53,24 +55,6 @@ pub(crate) struct Config {
     pub(crate) app_metrics: Vec<AppMetrics>,
     pub(crate) log_level: String,
     pub(crate) log_json: bool,
-}
-
-/// Who we are, as pilot is told.
-#[derive(Debug, Clone)]
-pub(crate) struct NodeConfig {
-    pub(crate) kind: ProxyKind,
-    pub(crate) name: String,
-    pub(crate) namespace: String,
-    pub(crate) service_account: String,
-    pub(crate) address: IpAddr,
-    pub(crate) domain: String,
-    pub(crate) cluster_id: String,
-    pub(crate) workload: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    /// Connections begin with a header of the PROXY protocol.
-    pub(crate) proxy_header: bool,
-    /// The whole node metadata, as Istio's agent sends it.
-    pub(crate) metadata: Map<String, Value>,
 }
 
 /// Where the configuration comes from.
@@ -141,7 +125,6 @@ pub(crate) struct ConfigError(pub(crate) Vec<String>);
 
 const TOKEN_FILE: &str = "/var/run/secrets/tokens/istio-token";
 const CA_ROOT_FILE: &str = "/var/run/secrets/istio/root-cert.pem";
-const LABELS_FILE: &str = "/etc/istio/pod/labels";
 
 impl Config {
     /// Reads the whole configuration.
@@ -165,62 +148,12 @@ impl Config {
         let lookup = |name: &str| var(name).filter(|v| !v.is_empty()).or_else(|| nested.get(name).cloned());
         let mut read = Reader { var: &lookup, errors: &mut errors };
 
-        let node = read_node(flags, &mut read, all, &nested, &mesh, &file);
-        let source = match read.text("PROXY_SPEC") {
-            Some(path) => Source::File(path.into()),
-            None => {
-                let address = read
-                    .text("PILOT_ADDR")
-                    .or_else(|| mesh.get("discoveryAddress").and_then(Value::as_str).map(str::to_owned))
-                    .unwrap_or_else(|| "istiod.istio-system.svc:15012".to_owned());
-                let tls = read.flag("PILOT_TLS").unwrap_or(!address.ends_with(":15010"));
-                let name = read.text("PILOT_SAN").unwrap_or_else(|| host_of(&address).to_owned());
-                Source::Pilot { address, tls, name }
-            }
-        };
-        let identity = if read.flag("PROXY_PLAINTEXT").unwrap_or(false) {
-            IdentityConfig::Nothing
-        } else if read.flag("FILE_MOUNTED_CERTS").unwrap_or(false) {
-            IdentityConfig::Files { folder: read.path("PROV_CERT", "/etc/certs") }
-        } else {
-            IdentityConfig::Citadel {
-                address: read.text("CA_ADDR").unwrap_or_else(|| "istio-citadel.istio-system.svc:8060".to_owned()),
-                name: read.text("CA_SAN"),
-                token: read.path("TOKEN_FILE", TOKEN_FILE),
-                roots: read.path("CA_ROOT_FILE", CA_ROOT_FILE),
-            }
-        };
-        let mesh_port = |name: &str, default: u16| {
-            mesh.get(name).and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok()).unwrap_or(default)
-        };
-        let ports = Ports {
-            admin: read.number("PROXY_ADMIN_PORT").unwrap_or_else(|| mesh_port("proxyAdminPort", 15000)),
-            status: read.number("PROXY_STATUS_PORT").unwrap_or_else(|| mesh_port("statusPort", 15020)),
-            ready: read.number("PROXY_READY_PORT").unwrap_or(15021),
-            metrics: read.number("ENVOY_PROMETHEUS_PORT").unwrap_or(15090),
-        };
-        let mut mesh_time = |name: &str, default: Duration| match mesh.get(name).and_then(Value::as_str) {
-            None => default,
-            Some(text) => values::duration(text).unwrap_or_else(|| {
-                read.errors.push(format!("PROXY_CONFIG: {name}: {text:?} is not a duration such as 5s"));
-                default
-            }),
-        };
-        let termination = mesh_time("terminationDrainDuration", Duration::from_secs(5));
-        let connections = mesh_time("drainDuration", Duration::from_secs(45));
-        let drain = Drain {
-            termination: read.duration("TERMINATION_DRAIN_DURATION_SECONDS").unwrap_or(termination),
-            connections,
-            on_zero_connections: read.flag("EXIT_ON_ZERO_ACTIVE_CONNECTIONS").unwrap_or(false),
-            minimum: read.duration("MINIMUM_DRAIN_DURATION").unwrap_or(Duration::from_secs(5)),
-        };
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = match flags.concurrency.or_else(|| mesh.get("concurrency").and_then(Value::as_u64)) {
-            Some(0) => cpus,
-            Some(n) => usize::try_from(n).unwrap_or(1).clamp(1, 64),
-            // Istio's rule: as many as the CPU limit allows, else two.
-            None => read.number::<usize>("ISTIO_CPU_LIMIT").filter(|n| *n > 0).unwrap_or(2).min(cpus).max(1),
-        };
+        let node = node::read(flags, &mut read, &Metadata { all, nested: &nested, mesh: &mesh }, &file);
+        let source = Source::read(&mut read, &mesh);
+        let identity = IdentityConfig::read(&mut read);
+        let ports = Ports::read(&mut read, &mesh);
+        let drain = Drain::read(&mut read, &mesh);
+        let workers = workers(flags, &mut read, &mesh);
         let probers = probers::read(read.text("ISTIO_KUBE_APP_PROBERS").as_deref(), read.errors);
         let app_metrics = probers::read_metrics(read.text("ISTIO_PROMETHEUS_ANNOTATIONS").as_deref(), read.errors);
         let trust_domain = read.text("TRUST_DOMAIN").unwrap_or_else(|| "cluster.local".to_owned());
@@ -241,6 +174,82 @@ impl Config {
     }
 }
 
+impl Source {
+    fn read(read: &mut Reader<'_>, mesh: &Map<String, Value>) -> Self {
+        if let Some(path) = read.text("PROXY_SPEC") {
+            return Self::File(path.into());
+        }
+        let address = read
+            .text("PILOT_ADDR")
+            .or_else(|| mesh.get("discoveryAddress").and_then(Value::as_str).map(str::to_owned))
+            .unwrap_or_else(|| "istiod.istio-system.svc:15012".to_owned());
+        let tls = read.flag("PILOT_TLS").unwrap_or(!address.ends_with(":15010"));
+        let name = read.text("PILOT_SAN").unwrap_or_else(|| host_of(&address).to_owned());
+        Self::Pilot { address, tls, name }
+    }
+}
+
+impl IdentityConfig {
+    fn read(read: &mut Reader<'_>) -> Self {
+        if read.flag("PROXY_PLAINTEXT").unwrap_or(false) {
+            Self::Nothing
+        } else if read.flag("FILE_MOUNTED_CERTS").unwrap_or(false) {
+            Self::Files { folder: read.path("PROV_CERT", "/etc/certs") }
+        } else {
+            Self::Citadel {
+                address: read.text("CA_ADDR").unwrap_or_else(|| "istio-citadel.istio-system.svc:8060".to_owned()),
+                name: read.text("CA_SAN"),
+                token: read.path("TOKEN_FILE", TOKEN_FILE),
+                roots: read.path("CA_ROOT_FILE", CA_ROOT_FILE),
+            }
+        }
+    }
+}
+
+impl Ports {
+    fn read(read: &mut Reader<'_>, mesh: &Map<String, Value>) -> Self {
+        let mesh_port = |name: &str, default: u16| {
+            mesh.get(name).and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok()).unwrap_or(default)
+        };
+        Self {
+            admin: read.number("PROXY_ADMIN_PORT").unwrap_or_else(|| mesh_port("proxyAdminPort", 15000)),
+            status: read.number("PROXY_STATUS_PORT").unwrap_or_else(|| mesh_port("statusPort", 15020)),
+            ready: read.number("PROXY_READY_PORT").unwrap_or(15021),
+            metrics: read.number("ENVOY_PROMETHEUS_PORT").unwrap_or(15090),
+        }
+    }
+}
+
+impl Drain {
+    fn read(read: &mut Reader<'_>, mesh: &Map<String, Value>) -> Self {
+        let mut mesh_time = |name: &str, default: Duration| match mesh.get(name).and_then(Value::as_str) {
+            None => default,
+            Some(text) => values::duration(text).unwrap_or_else(|| {
+                read.errors.push(format!("PROXY_CONFIG: {name}: {text:?} is not a duration such as 5s"));
+                default
+            }),
+        };
+        let termination = mesh_time("terminationDrainDuration", Duration::from_secs(5));
+        let connections = mesh_time("drainDuration", Duration::from_secs(45));
+        Self {
+            termination: read.duration("TERMINATION_DRAIN_DURATION_SECONDS").unwrap_or(termination),
+            connections,
+            on_zero_connections: read.flag("EXIT_ON_ZERO_ACTIVE_CONNECTIONS").unwrap_or(false),
+            minimum: read.duration("MINIMUM_DRAIN_DURATION").unwrap_or(Duration::from_secs(5)),
+        }
+    }
+}
+
+/// How many workers there are: what is asked for, else Istio's rule: as many as the CPU limit allows, else two.
+fn workers(flags: &ProxyFlags, read: &mut Reader<'_>, mesh: &Map<String, Value>) -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match flags.concurrency.or_else(|| mesh.get("concurrency").and_then(Value::as_u64)) {
+        Some(0) => cpus,
+        Some(n) => usize::try_from(n).unwrap_or(1).clamp(1, 64),
+        None => read.number::<usize>("ISTIO_CPU_LIMIT").filter(|n| *n > 0).unwrap_or(2).min(cpus).max(1),
+    }
+}
+
 fn host_of(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']'])
 }
@@ -256,85 +265,10 @@ fn parse_json(name: &str, text: Option<String>, errors: &mut Vec<String>) -> Opt
     }
 }
 
-fn read_node(
-    flags: &ProxyFlags,
-    read: &mut Reader<'_>,
-    all: &BTreeMap<String, String>,
-    nested: &BTreeMap<String, String>,
-    mesh: &Map<String, Value>,
-    file: &impl Fn(&str) -> Option<String>,
-) -> NodeConfig {
-    let name = read.text("POD_NAME").or_else(|| file("/etc/hostname").map(|h| h.trim().to_owned()));
-    let name = name.filter(|n| !n.is_empty()).unwrap_or_else(|| "proxy".to_owned());
-    let namespace = read.text("POD_NAMESPACE").unwrap_or_else(|| "default".to_owned());
-    let service_account = read.text("SERVICE_ACCOUNT").unwrap_or_else(|| "default".to_owned());
-    let address = match read.text("INSTANCE_IP") {
-        Some(text) => text.parse().unwrap_or_else(|_| {
-            read.errors.push(format!("INSTANCE_IP: {text:?} is not an IP address"));
-            IpAddr::from([127, 0, 0, 1])
-        }),
-        None => flags.machine_address.unwrap_or(IpAddr::from([127, 0, 0, 1])),
-    };
-    let labels_file = read.text("POD_LABELS_FILE").unwrap_or_else(|| LABELS_FILE.to_owned());
-    let mut labels = file(&labels_file).map(|text| values::downward_labels(&text)).unwrap_or_default();
-    if let Some(more) = parse_json("ISTIO_METAJSON_LABELS", read.text("ISTIO_METAJSON_LABELS"), read.errors) {
-        labels.extend(more.into_iter().filter_map(|(k, v)| Some((k, v.as_str()?.to_owned()))));
-    }
-    let mut metadata = Map::new();
-    for (key, value) in nested.iter().chain(all) {
-        if let Some(key) = key.strip_prefix("ISTIO_META_") {
-            metadata.insert(key.to_owned(), Value::String(value.clone()));
-        } else if let Some(key) = key.strip_prefix("ISTIO_METAJSON_")
-            && let Ok(value) = serde_json::from_str(value)
-        {
-            metadata.insert(key.to_owned(), value);
-        }
-    }
-    let meta_text = |metadata: &Map<String, Value>, key: &str| {
-        metadata.get(key).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned)
-    };
-    let cluster_id = meta_text(&metadata, "CLUSTER_ID").unwrap_or_else(|| "Kubernetes".to_owned());
-    let workload = meta_text(&metadata, "WORKLOAD_NAME")
-        .or_else(|| labels.get("service.istio.io/workload-name").cloned())
-        .unwrap_or_else(|| name.clone());
-    let label_values: Map<String, Value> = labels.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect();
-    for (key, value) in [
-        ("NAME", name.as_str()),
-        ("NAMESPACE", &namespace),
-        ("SERVICE_ACCOUNT", &service_account),
-        ("CLUSTER_ID", &cluster_id),
-        ("WORKLOAD_NAME", &workload),
-        ("INSTANCE_IPS", &address.to_string()),
-        ("ISTIO_VERSION", env!("CARGO_PKG_VERSION")),
-        ("PROXY_VERSION", concat!("ferromesh-", env!("CARGO_PKG_VERSION"))),
-    ] {
-        metadata.insert(key.to_owned(), Value::String(value.to_owned()));
-    }
-    metadata.insert("LABELS".to_owned(), Value::Object(label_values));
-    metadata.insert("PROXY_CONFIG".to_owned(), Value::Object(mesh.clone()));
-    let domain = flags
-        .domain
-        .as_deref()
-        .and_then(|d| d.split_once(".svc.").map(|(_, domain)| domain.to_owned()))
-        .filter(|d| !d.is_empty())
-        .unwrap_or_else(|| "cluster.local".to_owned());
-    NodeConfig {
-        kind: flags.kind,
-        name,
-        namespace,
-        service_account,
-        address,
-        domain,
-        cluster_id,
-        workload,
-        labels,
-        proxy_header: mesh.get("gatewayTopology").and_then(|at| at.get("proxyProtocol")).is_some_and(|v| !v.is_null()),
-        metadata,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use api::spec::ProxyKind;
+
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -344,7 +278,7 @@ mod tests {
             &flags,
             |name| all.get(name).cloned(),
             &all,
-            |path| (path == LABELS_FILE).then(|| "app=\"reviews\"\nversion=\"v1\"\n".to_owned()),
+            |path| (path == node::LABELS_FILE).then(|| "app=\"reviews\"\nversion=\"v1\"\n".to_owned()),
         )
     }
 

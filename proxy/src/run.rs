@@ -15,7 +15,7 @@ use std::{
 use ::http::HeaderValue;
 use anyhow::Context;
 use api::spec::{Node, ProxyKind};
-use api_rt::{admin::Admin, clock::Clock, drain::on_signal, log, ready::Readiness};
+use api_rt::{admin::Admin, clock::Clock, drain::on_signal, identity::Identity, log, ready::Readiness};
 use arc_swap::ArcSwap;
 use rand::Rng as _;
 use tokio::{
@@ -100,33 +100,15 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
     let (own_identity, keeping) =
         identity::keep(&config.identity, &config.trust_domain, &config.node, &ready, done.clone())?;
 
-    let stats = Arc::new(ProxyStats::default());
-    let metrics = Arc::new(Metrics::default());
-    let principal = identity::principal(&config.trust_domain, &config.node);
-    let metadata = HeaderValue::from_str(&peers::encode(&config.node)).context("node metadata")?;
-    let metadata_id = HeaderValue::from_str(&node.id).context("node id")?;
-    let own = Own {
-        name: config.node.name.clone(),
-        party: metrics.party(&peers::own(&config.node, &principal)),
-        metadata_id,
-        metadata,
-    };
-    let live = Arc::new(Live::default());
-    let shared = Arc::new(Shared {
-        tables: ArcSwap::from_pointee(Tables::default()),
-        stats: Arc::clone(&stats),
-        metrics: Arc::clone(&metrics),
-        log: Writer::start(Arc::clone(&stats)).context("access log")?,
-        clock: Clock::system(),
-        identity: own_identity.clone(),
-        own,
-        phase: watch::Sender::new(Phase::Serving),
-        overload: Overload::new(system::connections_max()),
-        epoch: tokio::time::Instant::now(),
-    });
+    let shared = shared(&config, &node.id, &own_identity)?;
     let (workers, senders) = start_workers(config.workers, &shared)?;
-    let builder =
-        Builder { identity: own_identity.clone(), metrics, live: Arc::clone(&live), secrets: SecretStore::default() };
+    let live = Arc::new(Live::default());
+    let builder = Builder {
+        identity: own_identity.clone(),
+        metrics: Arc::clone(&shared.metrics),
+        live: Arc::clone(&live),
+        secrets: SecretStore::default(),
+    };
     let (control, resolving) = Control::new(builder, Arc::clone(&shared), Sockets::new(senders), first, done.clone());
 
     let mut tasks = JoinSet::new();
@@ -134,7 +116,7 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
     tasks.spawn(resolving);
     let ending = Arc::new(Ending::new(shared.phase.clone(), ready.clone()));
     let ends = pod::Ends { stop: stop.clone(), ending: Arc::clone(&ending) };
-    serve_pages(&config, &ready, &shared, &node.id, log, &ends, &done, &mut tasks).await?;
+    serve(pages(&config, &ready, &shared, &node.id, log, &ends), &done, &mut tasks).await?;
     match config.source.clone() {
         Source::File(path) => {
             let done = done.clone();
@@ -143,7 +125,7 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
         Source::Pilot { address, tls, name } => {
             let node = api_xds::node::write(&node, env!("CARGO_PKG_VERSION"));
             let pilot = xds::stream::Pilot { address, tls, name, node };
-            tasks.spawn(xds::stream::run(pilot, own_identity, control, Arc::clone(&stats), done.clone()));
+            tasks.spawn(xds::stream::run(pilot, own_identity, control, Arc::clone(&shared.stats), done.clone()));
         }
     }
     let (sweeping, ended) = (Arc::clone(&shared), done.clone());
@@ -175,6 +157,31 @@ async fn control_thread(config: Config, log: log::Log) -> anyhow::Result<()> {
     while tasks.join_next().await.is_some() {}
     tracing::info!("ended");
     Ok(())
+}
+
+/// What the workers and the control thread share, before anything serves.
+fn shared(config: &Config, id: &str, identity: &Identity) -> anyhow::Result<Arc<Shared>> {
+    let stats = Arc::new(ProxyStats::default());
+    let metrics = Arc::new(Metrics::default());
+    let principal = identity::principal(&config.trust_domain, &config.node);
+    let own = Own {
+        name: config.node.name.clone(),
+        party: metrics.party(&peers::own(&config.node, &principal)),
+        metadata_id: HeaderValue::from_str(id).context("node id")?,
+        metadata: HeaderValue::from_str(&peers::encode(&config.node)).context("node metadata")?,
+    };
+    Ok(Arc::new(Shared {
+        tables: ArcSwap::from_pointee(Tables::default()),
+        log: Writer::start(Arc::clone(&stats)).context("access log")?,
+        stats,
+        metrics,
+        clock: Clock::system(),
+        identity: identity.clone(),
+        own,
+        phase: watch::Sender::new(Phase::Serving),
+        overload: Overload::new(system::connections_max()),
+        epoch: tokio::time::Instant::now(),
+    }))
 }
 
 /// The workers' threads, and the way to hand each its sockets.
@@ -215,29 +222,34 @@ fn work(shared: Arc<Shared>, seed: u64, opened: mpsc::UnboundedReceiver<Opened>)
     });
 }
 
-/// Serves the pod's and the admin's pages.
-#[expect(clippy::too_many_arguments, reason = "the one place where the pages meet what they show")]
-async fn serve_pages(
+/// The pod's and the admin's pages, and where they are served; port 0: nowhere.
+fn pages(
     config: &Config,
     ready: &Readiness,
     shared: &Arc<Shared>,
     id: &str,
     log: log::Log,
     ends: &pod::Ends,
-    done: &CancellationToken,
-    tasks: &mut JoinSet<()>,
-) -> anyhow::Result<()> {
+) -> [(SocketAddr, Admin); 4] {
     let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
     let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let ports = config.ports;
     let status =
         pod::status(ready, shared, config.probers.clone(), config.app_metrics.clone(), config.node.address, ends);
-    let pages: [(SocketAddr, Admin); 4] = [
+    [
         (loopback(ports.admin), admin::pages(ready, shared, &config.node, id, log, ends)),
         (everywhere(ports.status), status),
         (everywhere(ports.ready), pod::readiness(ready)),
         (everywhere(ports.metrics), pod::metrics(ready, shared)),
-    ];
+    ]
+}
+
+/// Serves pages until `done`.
+async fn serve(
+    pages: [(SocketAddr, Admin); 4],
+    done: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
     for (address, pages) in pages.into_iter().filter(|(address, _)| address.port() != 0) {
         let listener = TcpListener::bind(address).await.with_context(|| format!("could not listen on {address}"))?;
         tasks.spawn(pages.serve(listener, done.clone()));

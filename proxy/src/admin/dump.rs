@@ -5,7 +5,8 @@
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::SystemTime};
 
 use api::spec::{
-    Action, Discovery, FilterChain, Health, Listener, Network, Origin, PathMatch, RouteTable, RoutesRef, TextMatch,
+    Action, Discovery, FilterChain, Health, Listener, Network, Origin, PathMatch, Route, RouteMatch, RouteTable,
+    RoutesRef, TextMatch, VirtualHost, WeightedCluster,
 };
 use api_rt::identity::Identity;
 use serde_json::{Value, json};
@@ -92,7 +93,10 @@ pub(crate) fn clusters_text(tables: &Tables) -> String {
 
 /// `/listeners?format=json`.
 pub(crate) fn listener_statuses(tables: &Tables) -> Value {
-    let one = |listener: &std::sync::Arc<api::table::Listener>| json!({ "name": listener.spec.name, "local_address": socket_address(listener.spec.address) });
+    let one = |listener: &std::sync::Arc<api::table::Listener>| {
+        let spec = &listener.spec;
+        json!({ "name": spec.name, "local_address": socket_address(spec.address) })
+    };
     json!({ "listener_statuses": tables.table.listeners().map(one).collect::<Vec<_>>() })
 }
 
@@ -146,68 +150,75 @@ pub(super) fn cluster(cluster: &Cluster) -> Value {
     })
 }
 
-pub(super) fn route_config(table: &RouteTable) -> Value {
-    let routes = |host: &api::spec::VirtualHost| -> Vec<Value> {
-        host.routes
-            .iter()
-            .map(|route| {
-                let mut matched = match &route.matches.path {
-                    PathMatch::Exact(path) => json!({ "path": path }),
-                    PathMatch::Prefix(path) => json!({ "prefix": path }),
-                    PathMatch::SegmentPrefix(path) => json!({ "path_separated_prefix": path }),
-                    PathMatch::Regex(regex) => json!({ "safe_regex": { "regex": regex } }),
-                };
-                let text = |value: &TextMatch| match value {
-                    TextMatch::Present => json!({ "prefix": "" }),
-                    TextMatch::Exact(text) => json!({ "exact": text }),
-                    TextMatch::Prefix(text) => json!({ "prefix": text }),
-                    TextMatch::Suffix(text) => json!({ "suffix": text }),
-                    TextMatch::Regex(regex) => json!({ "safe_regex": { "regex": regex } }),
-                };
-                if !route.matches.headers.is_empty() {
-                    matched["headers"] = route
-                        .matches
-                        .headers
-                        .iter()
-                        .map(|h| json!({ "name": h.name, "string_match": text(&h.value), "invert_match": h.invert }))
-                        .collect();
-                }
-                if !route.matches.query.is_empty() {
-                    matched["query_parameters"] = route
-                        .matches
-                        .query
-                        .iter()
-                        .map(|q| json!({ "name": q.name, "string_match": text(&q.value) }))
-                        .collect();
-                }
-                let mut shown =
-                    json!({ "name": route.name, "match": matched, "metadata": metadata(route.origin.as_ref()) });
-                match &route.action {
-                    Action::Forward(forward) => {
-                        let timeout = forward.timeout.unwrap_or_default().as_secs_f64();
-                        let mut action = match forward.clusters.as_slice() {
-                            [one] => json!({ "cluster": one.cluster }),
-                            many => json!({ "weighted_clusters": { "clusters": many
-                                .iter()
-                                .map(|c| json!({ "name": c.cluster, "weight": c.weight }))
-                                .collect::<Vec<_>>() } }),
-                        };
-                        action["timeout"] = json!(format!("{timeout}s"));
-                        shown["route"] = action;
-                    }
-                    Action::Redirect(redirect) => {
-                        shown["redirect"] = json!({
-                            "host_redirect": redirect.authority,
-                            "path_redirect": redirect.path,
-                            "scheme_redirect": redirect.scheme,
-                        });
-                    }
-                    Action::Reply { status, .. } => shown["direct_response"] = json!({ "status": status }),
-                }
-                shown
-            })
-            .collect()
+fn text_match(value: &TextMatch) -> Value {
+    match value {
+        TextMatch::Present => json!({ "prefix": "" }),
+        TextMatch::Exact(text) => json!({ "exact": text }),
+        TextMatch::Prefix(text) => json!({ "prefix": text }),
+        TextMatch::Suffix(text) => json!({ "suffix": text }),
+        TextMatch::Regex(regex) => json!({ "safe_regex": { "regex": regex } }),
+    }
+}
+
+fn route_match(matches: &RouteMatch) -> Value {
+    let mut shown = match &matches.path {
+        PathMatch::Exact(path) => json!({ "path": path }),
+        PathMatch::Prefix(path) => json!({ "prefix": path }),
+        PathMatch::SegmentPrefix(path) => json!({ "path_separated_prefix": path }),
+        PathMatch::Regex(regex) => json!({ "safe_regex": { "regex": regex } }),
     };
+    if !matches.headers.is_empty() {
+        shown["headers"] = matches
+            .headers
+            .iter()
+            .map(|h| json!({ "name": h.name, "string_match": text_match(&h.value), "invert_match": h.invert }))
+            .collect();
+    }
+    if !matches.query.is_empty() {
+        shown["query_parameters"] =
+            matches.query.iter().map(|q| json!({ "name": q.name, "string_match": text_match(&q.value) })).collect();
+    }
+    shown
+}
+
+/// Writes one cluster, or several with their weights, as routes and TCP proxies name them.
+fn show_clusters(clusters: &[WeightedCluster], shown: &mut Value) {
+    match clusters {
+        [one] => shown["cluster"] = json!(one.cluster),
+        many => {
+            shown["weighted_clusters"] = json!({ "clusters": many
+                .iter()
+                .map(|c| json!({ "name": c.cluster, "weight": c.weight }))
+                .collect::<Vec<_>>() });
+        }
+    }
+}
+
+fn route(route: &Route) -> Value {
+    let matched = route_match(&route.matches);
+    let mut shown = json!({ "name": route.name, "match": matched, "metadata": metadata(route.origin.as_ref()) });
+    match &route.action {
+        Action::Forward(forward) => {
+            let timeout = forward.timeout.unwrap_or_default().as_secs_f64();
+            let mut action = json!({});
+            show_clusters(&forward.clusters, &mut action);
+            action["timeout"] = json!(format!("{timeout}s"));
+            shown["route"] = action;
+        }
+        Action::Redirect(redirect) => {
+            shown["redirect"] = json!({
+                "host_redirect": redirect.authority,
+                "path_redirect": redirect.path,
+                "scheme_redirect": redirect.scheme,
+            });
+        }
+        Action::Reply { status, .. } => shown["direct_response"] = json!({ "status": status }),
+    }
+    shown
+}
+
+pub(super) fn route_config(table: &RouteTable) -> Value {
+    let routes = |host: &VirtualHost| host.routes.iter().map(route).collect::<Vec<_>>();
     json!({
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": table.name,
@@ -264,15 +275,7 @@ fn chain(chain: &FilterChain) -> Value {
                 "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
                 "stat_prefix": server.stat_prefix,
             });
-            match server.clusters.as_slice() {
-                [one] => config["cluster"] = json!(one.cluster),
-                many => {
-                    config["weighted_clusters"] = json!({ "clusters": many
-                        .iter()
-                        .map(|c| json!({ "name": c.cluster, "weight": c.weight }))
-                        .collect::<Vec<_>>() });
-                }
-            }
+            show_clusters(&server.clusters, &mut config);
             json!({ "name": "envoy.filters.network.tcp_proxy", "typed_config": config })
         }
     };

@@ -69,21 +69,15 @@ fn own_pages(name: &str, port: u16, path: &str, to: &str) -> Value {
     })
 }
 
-/// Makes the bootstrap.
-///
-/// # Errors
-/// Pilot's address is not `host:port`.
-pub(crate) fn make(
-    node: &Node,
-    metadata: &Map<String, Value>,
-    pilot: &Pilot<'_>,
-    sds: &Path,
-    ports: Ports,
-) -> anyhow::Result<String> {
+fn socket(host: &str, port: u16) -> Value {
+    json!({ "socket_address": { "address": host, "port_value": port } })
+}
+
+/// The cluster of pilot.
+fn pilot_cluster(pilot: &Pilot<'_>) -> anyhow::Result<Value> {
     let (host, port) = pilot.address.rsplit_once(':').context("pilot's address is not host:port")?;
     let port: u16 = port.parse().context("pilot's address is not host:port")?;
     let host = host.trim_matches(['[', ']']);
-    let socket = |host: &str, port: u16| json!({ "socket_address": { "address": host, "port_value": port } });
     let mut xds = json!({
         "name": "xds-grpc",
         "type": "STRICT_DNS",
@@ -111,7 +105,11 @@ pub(crate) fn make(
             },
         });
     }
-    let admin = socket("127.0.0.1", ports.admin);
+    Ok(xds)
+}
+
+/// What the pod shows of Envoy itself.
+fn listeners(ports: Ports) -> Vec<Value> {
     let mut listeners = Vec::new();
     if ports.metrics != 0 {
         listeners.push(own_pages("prometheus", ports.metrics, "/stats/prometheus", "/stats/prometheus"));
@@ -119,6 +117,21 @@ pub(crate) fn make(
     if ports.ready != 0 {
         listeners.push(own_pages("health", ports.ready, "/healthz/ready", "/ready"));
     }
+    listeners
+}
+
+/// Makes the bootstrap.
+///
+/// # Errors
+/// Pilot's address is not `host:port`.
+pub(crate) fn make(
+    node: &Node,
+    metadata: &Map<String, Value>,
+    pilot: &Pilot<'_>,
+    sds: &Path,
+    ports: Ports,
+) -> anyhow::Result<String> {
+    let admin = socket("127.0.0.1", ports.admin);
     let ads = json!({ "ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3" });
     let bootstrap = json!({
         "node": {
@@ -142,9 +155,9 @@ pub(crate) fn make(
             },
         },
         "static_resources": {
-            "listeners": listeners,
+            "listeners": listeners(ports),
             "clusters": [
-                xds,
+                pilot_cluster(pilot)?,
                 {
                     "name": "sds-grpc",
                     "type": "STATIC",

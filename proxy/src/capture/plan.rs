@@ -67,8 +67,25 @@ fn set<T: ToString>(items: &[T]) -> String {
     format!("{{ {} }}", items.iter().map(T::to_string).collect::<Vec<_>>().join(", "))
 }
 
-fn family(net: &IpNet) -> &'static str {
-    if net.addr().is_ipv4() { "ip" } else { "ip6" }
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(net: &IpNet) -> Self {
+        if net.addr().is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// As nft names it.
+    fn nft(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
+        }
+    }
 }
 
 impl Plan {
@@ -79,6 +96,18 @@ impl Plan {
             Own::Mark(mark) => vec![pair("mark", *mark)],
             Own::Ids { uids, gids } => {
                 uids.iter().map(|u| pair("skuid", *u)).chain(gids.iter().map(|g| pair("skgid", *g))).collect()
+            }
+        }
+    }
+
+    /// The same for iptables.
+    fn own_iptables(&self) -> Vec<(String, String)> {
+        let owner = |key: &str, id: &u32| (format!("-m owner --{key} {id}"), format!("-m owner ! --{key} {id}"));
+        match &self.own {
+            Own::Mark(mark) => vec![(format!("-m mark --mark {mark}"), format!("-m mark ! --mark {mark}"))],
+            Own::Ids { uids, gids } => {
+                let users = uids.iter().map(|id| owner("uid-owner", id));
+                users.chain(gids.iter().map(|id| owner("gid-owner", id))).collect()
             }
         }
     }
@@ -133,7 +162,7 @@ impl Plan {
         out("    ip daddr 127.0.0.1 return");
         out("    ip6 daddr ::1 return");
         for net in &self.ranges_excluded {
-            out(&format!("    {} daddr {net} return", family(net)));
+            out(&format!("    {} daddr {net} return", Family::of(net).nft()));
         }
         let port = self.outbound_port;
         if !self.outbound_included.is_empty() {
@@ -143,7 +172,7 @@ impl Plan {
             None => out(&format!("    meta l4proto tcp redirect to :{port}")),
             Some(ranges) => {
                 for net in ranges {
-                    out(&format!("    {} daddr {net} meta l4proto tcp redirect to :{port}", family(net)));
+                    out(&format!("    {} daddr {net} meta l4proto tcp redirect to :{port}", Family::of(net).nft()));
                 }
             }
         }
@@ -152,13 +181,16 @@ impl Plan {
         text
     }
 
-    /// The rules of one family for `iptables-restore --noflush`.
-    pub(crate) fn iptables(&self, v6: bool) -> String {
+    /// The rules of our own chains, for one family.
+    fn chains_iptables(&self, family: Family) -> String {
         let mut rules = String::new();
         let mut rule = |line: String| {
             rules.push_str(&format!("-A {line}\n"));
         };
-        let (loopback, passthrough) = if v6 { ("::1/128", "::6/128") } else { ("127.0.0.1/32", "127.0.0.6/32") };
+        let (loopback, passthrough) = match family {
+            Family::V4 => ("127.0.0.1/32", "127.0.0.6/32"),
+            Family::V6 => ("::1/128", "::6/128"),
+        };
         for nic in &self.interfaces_excluded {
             rule(format!("ISTIO_INBOUND -i {nic} -j RETURN"));
             rule(format!("ISTIO_OUTPUT -o {nic} -j RETURN"));
@@ -184,24 +216,14 @@ impl Plan {
             rule(format!("ISTIO_OUTPUT -p udp --dport {port} -j RETURN"));
         }
         rule(format!("ISTIO_OUTPUT -o lo -s {passthrough} -j RETURN"));
-        let own: Vec<(String, String)> = match &self.own {
-            Own::Mark(mark) => vec![(format!("-m mark --mark {mark}"), format!("-m mark ! --mark {mark}"))],
-            Own::Ids { uids, gids } => uids
-                .iter()
-                .map(|u| (format!("-m owner --uid-owner {u}"), format!("-m owner ! --uid-owner {u}")))
-                .chain(
-                    gids.iter().map(|g| (format!("-m owner --gid-owner {g}"), format!("-m owner ! --gid-owner {g}"))),
-                )
-                .collect(),
-        };
-        for (own, other) in own {
+        for (own, other) in self.own_iptables() {
             let tunnel = self.tunnel_port;
             rule(format!("ISTIO_OUTPUT -o lo ! -d {loopback} -p tcp ! --dport {tunnel} {own} -j ISTIO_IN_REDIRECT"));
             rule(format!("ISTIO_OUTPUT -o lo {other} -j RETURN"));
             rule(format!("ISTIO_OUTPUT {own} -j RETURN"));
         }
         rule(format!("ISTIO_OUTPUT -d {loopback} -j RETURN"));
-        let same = |net: &&IpNet| net.addr().is_ipv6() == v6;
+        let same = |net: &&IpNet| Family::of(net) == family;
         for net in self.ranges_excluded.iter().filter(same) {
             rule(format!("ISTIO_OUTPUT -d {net} -j RETURN"));
         }
@@ -216,6 +238,11 @@ impl Plan {
                 }
             }
         }
+        rules
+    }
+
+    /// The whole input of one family for `iptables-restore --noflush`.
+    pub(super) fn iptables(&self, family: Family) -> String {
         // Naming a chain empties it; the jumps are made once because their chains of origin are emptied with them.
         let mut text = String::from("*nat\n");
         for chain in ["ISTIO_INBOUND", "ISTIO_OUTPUT", "ISTIO_REDIRECT", "ISTIO_IN_REDIRECT"] {
@@ -223,7 +250,7 @@ impl Plan {
         }
         text.push_str(":PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n");
         text.push_str("-A PREROUTING -p tcp -j ISTIO_INBOUND\n-A OUTPUT -j ISTIO_OUTPUT\n");
-        text.push_str(&rules);
+        text.push_str(&self.chains_iptables(family));
         text.push_str("COMMIT\n");
         if self.drop_invalid {
             text.push_str(
@@ -271,7 +298,7 @@ mod tests {
         assert!(text.contains("ip daddr 10.0.0.0/8 meta l4proto tcp redirect to :15001"));
         assert!(text.contains("ip6 daddr fd00::/8 meta l4proto tcp"));
         assert!(text.contains("meta mark 7 return"));
-        assert!(plan.iptables(false).contains("-d 10.0.0.0/8 -j ISTIO_REDIRECT"));
-        assert!(!plan.iptables(false).contains("fd00"));
+        assert!(plan.iptables(Family::V4).contains("-d 10.0.0.0/8 -j ISTIO_REDIRECT"));
+        assert!(!plan.iptables(Family::V4).contains("fd00"));
     }
 }

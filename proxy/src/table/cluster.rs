@@ -38,6 +38,36 @@ pub(crate) struct Member {
     pub(crate) weight: u32,
 }
 
+impl Member {
+    fn build(endpoint: &spec::Endpoint, tls: &UpstreamTls, live: &LiveCluster, builder: &Builder) -> Self {
+        let spec::Endpoint { address, weight, health, mtls, workload } = endpoint;
+        let place = match address {
+            Address::Socket(address) => Place::Socket(*address),
+            Address::Unix(path) => Place::Unix(path.as_str().into()),
+            // Left over only where a name has no address: `expand` has taken the others out.
+            Address::Name(name, port) => Place::Unix(format!("{name}:{port}").into()),
+        };
+        let secured = matches!(tls, UpstreamTls::On(_)) || *mtls;
+        let party = workload.as_ref().map_or(PartyId::default(), |workload| {
+            builder.metrics.party(&Party::of(workload, if secured { principal(tls) } else { "" }))
+        });
+        Self { live: live.endpoint(&place), health: *health, mtls: *mtls, party, weight: *weight }
+    }
+}
+
+/// Who serves a cluster of the mesh: where exactly one identity may, it is the one that does; else empty.
+fn principal(tls: &UpstreamTls) -> &str {
+    match tls {
+        UpstreamTls::Auto(client) | UpstreamTls::On(client) if client.mesh => {
+            match client.subject_alt_names.as_slice() {
+                [one] => one.strip_prefix("spiffe://").unwrap_or_default(),
+                _ => "",
+            }
+        }
+        UpstreamTls::Off | UpstreamTls::Auto(_) | UpstreamTls::On(_) => "",
+    }
+}
+
 impl State for Member {
     fn usable(&self) -> Usable {
         Usable::of(self.health, self.live.ejected.load(Relaxed))
@@ -60,6 +90,17 @@ enum Protection {
 }
 
 impl Protection {
+    /// Sets it up; `kept`: what goes on. Gives also why it cannot be, if so.
+    fn build(tls: &UpstreamTls, kept: Option<&Arc<Tls>>, builder: &Builder) -> (Self, Option<String>) {
+        let (UpstreamTls::Auto(client) | UpstreamTls::On(client)) = tls else { return (Self::Off, None) };
+        let made = || Tls::build(client, &builder.identity, &builder.secrets).map(Arc::new);
+        match kept.map_or_else(made, |tls| Ok(Arc::clone(tls))) {
+            Ok(settings) if matches!(tls, UpstreamTls::Auto(_)) => (Self::Auto(settings), None),
+            Ok(settings) => (Self::On(settings), None),
+            Err(error) => (Self::Broken, Some(error.to_string())),
+        }
+    }
+
     fn settings(&self) -> Option<&Arc<Tls>> {
         match self {
             Self::Auto(tls) | Self::On(tls) => Some(tls),
@@ -158,56 +199,11 @@ impl Cluster {
             let layout = Layout::of(&expanded);
             (&expanded, layout)
         };
-        let kept = || {
-            let same = |before: &&Self| before.spec.name == spec.name && before.spec.tls == spec.tls;
-            before.filter(same).and_then(|before| before.protection.settings())
-        };
-        let mut fault = None;
-        let (protection, client) = match &spec.tls {
-            UpstreamTls::Off => (Protection::Off, None),
-            UpstreamTls::Auto(client) | UpstreamTls::On(client) => {
-                let made = || Tls::build(client, &builder.identity, &builder.secrets).map(Arc::new);
-                match kept().map_or_else(made, |tls| Ok(Arc::clone(tls))) {
-                    Ok(tls) if matches!(spec.tls, UpstreamTls::Auto(_)) => (Protection::Auto(tls), Some(client)),
-                    Ok(tls) => (Protection::On(tls), Some(client)),
-                    Err(error) => {
-                        fault = Some(error.to_string());
-                        (Protection::Broken, Some(client))
-                    }
-                }
-            }
-        };
-        // Where exactly one identity may serve, it is the one that does.
-        let principal = client
-            .filter(|client| client.mesh)
-            .and_then(|client| match client.subject_alt_names.as_slice() {
-                [one] => one.strip_prefix("spiffe://"),
-                _ => None,
-            })
-            .unwrap_or_default();
-        let members = localities
-            .iter()
-            .flat_map(|place| &place.endpoints)
-            .map(|endpoint| {
-                let place = match &endpoint.address {
-                    Address::Socket(address) => Place::Socket(*address),
-                    Address::Unix(path) => Place::Unix(path.as_str().into()),
-                    // Left over only where a name has no address: `expand` has taken the others out.
-                    Address::Name(name, port) => Place::Unix(format!("{name}:{port}").into()),
-                };
-                let secured = matches!(spec.tls, UpstreamTls::On(_)) || endpoint.mtls;
-                let party = endpoint.workload.as_ref().map_or(PartyId::default(), |workload| {
-                    builder.metrics.party(&Party::of(workload, if secured { principal } else { "" }))
-                });
-                Member {
-                    live: live.endpoint(&place),
-                    health: endpoint.health,
-                    mtls: endpoint.mtls,
-                    party,
-                    weight: endpoint.weight,
-                }
-            })
-            .collect();
+        let same = |before: &&Self| before.spec.name == spec.name && before.spec.tls == spec.tls;
+        let kept = before.filter(same).and_then(|before| before.protection.settings());
+        let (protection, fault) = Protection::build(&spec.tls, kept, builder);
+        let endpoints = localities.iter().flat_map(|place| &place.endpoints);
+        let members = endpoints.map(|endpoint| Member::build(endpoint, &spec.tls, &live, builder)).collect();
         let service = match &spec.service {
             Some(service) => {
                 Service { host: service.host.clone(), name: service.name.clone(), namespace: service.namespace.clone() }
