@@ -157,33 +157,45 @@ fn sizes(sizes: &[Size]) -> Vec<Contender> {
     sizes.iter().map(|&size| Contender { peer: Peer::Ours, size }).collect()
 }
 
+fn shape(name: &'static str, what: &'static str, layout: Layout, load: Load, contenders: Vec<Contender>) -> Shape {
+    Shape { name, what, layout, load, contenders }
+}
+
+fn wrk(connections: usize) -> Load {
+    Load::Wrk { connections, bytes: 64 }
+}
+
+/// HTTP/1 in and out.
+const TWO: Layout = Layout::Two(Side::Http1, Side::Http1);
+
 /// All shapes, in the order of the report.
 pub(super) fn all() -> Vec<Shape> {
+    let mut all = side_by_side();
+    all.extend(by_size());
+    all
+}
+
+/// Ours and its peers, with Bookinfo's tables.
+fn side_by_side() -> Vec<Shape> {
     use Peer::{Envoy, Floor, Haproxy, Nginx, Ours};
     let everyone = || peers(&[Ours, Envoy, Haproxy, Nginx, Floor]);
     let meshed = || peers(&[Ours, Envoy, Floor]);
-    let two = Layout::Two(Side::Http1, Side::Http1);
-    let wrk = |connections| Load::Wrk { connections, bytes: 64 };
-    let shape = |name, what, layout, load, contenders| Shape { name, what, layout, load, contenders };
-    let routes = |routes| Size { routes, ..Size::default() };
-    let hosts = |hosts| Size { hosts, ..Size::default() };
-    let rules = |rules| Size { rules, ..Size::default() };
     vec![
         shape("one-hop", "one hop, HTTP/1 in the clear, 64 B, 32 connections", Layout::One, wrk(32), everyone()),
-        shape("two-hops-1", "two hops, mTLS, 64 B, 1 connection", two, wrk(1), meshed()),
-        shape("two-hops-32", "two hops, mTLS, 64 B, 32 connections", two, wrk(32), meshed()),
-        shape("two-hops-256", "two hops, mTLS, 64 B, 256 connections", two, wrk(256), meshed()),
+        shape("two-hops-1", "two hops, mTLS, 64 B, 1 connection", TWO, wrk(1), meshed()),
+        shape("two-hops-32", "two hops, mTLS, 64 B, 32 connections", TWO, wrk(32), meshed()),
+        shape("two-hops-256", "two hops, mTLS, 64 B, 256 connections", TWO, wrk(256), meshed()),
         shape(
             "paced",
             "two hops, mTLS, 64 B, 1,000 requests/s over 16 connections",
-            two,
+            TWO,
             Load::Paced { rate: 1000, connections: 16 },
             meshed(),
         ),
         shape(
             "bodies",
             "two hops, mTLS, 64 KiB, 32 connections",
-            two,
+            TWO,
             Load::Wrk { connections: 32, bytes: 64 * 1024 },
             meshed(),
         ),
@@ -222,6 +234,15 @@ pub(super) fn all() -> Vec<Shape> {
             Load::Idle { connections: 2000 },
             everyone(),
         ),
+    ]
+}
+
+/// Ours alone, with larger and larger tables.
+fn by_size() -> Vec<Shape> {
+    let routes = |routes| Size { routes, ..Size::default() };
+    let hosts = |hosts| Size { hosts, ..Size::default() };
+    let rules = |rules| Size { rules, ..Size::default() };
+    vec![
         shape(
             "routes",
             "one hop, path rules of the virtual host, the last one matches",
@@ -239,7 +260,7 @@ pub(super) fn all() -> Vec<Shape> {
         shape(
             "rules",
             "two hops, mTLS, authorization rules at the serving side, the last one matches",
-            two,
+            TWO,
             wrk(32),
             sizes(&[rules(0), rules(10), rules(1000)]),
         ),
