@@ -3,7 +3,7 @@
 //! Each function panics where a law is broken. Never here: inputs. Called by `targets/`; the corpora are replayed by the
 //! packages' own tests.
 
-#![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
+#![allow(dead_code, missing_docs, unreachable_pub, unused_imports, reason = "files of other packages, as they stand")]
 
 mod h1;
 #[path = "../../../proxy/src/http/h2"]
