@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Result;
 
-/// A test that takes longer hangs.
+/// A test that takes longer hangs, where it does not say otherwise.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// What ends what a hanging suite has started.
 static AT_THE_LIMIT: Mutex<Vec<Command>> = Mutex::new(Vec::new());
@@ -37,17 +37,25 @@ pub struct Test<F> {
     pub name: String,
     /// Checks it.
     pub run: Check<F>,
+    /// Where it takes longer, it hangs.
+    limit: Duration,
 }
 
 impl<F> Test<F> {
     /// A test that passes when it returns.
     pub fn new(name: impl Into<String>, run: impl Fn(&F) -> Result<()> + 'static) -> Self {
-        Self { name: name.into(), run: Box::new(move |fixture| run(fixture).map(|()| Outcome::Passed)) }
+        Self::maybe(name, move |fixture| run(fixture).map(|()| Outcome::Passed))
     }
 
     /// A test that may say that it could not run.
     pub fn maybe(name: impl Into<String>, run: impl Fn(&F) -> Result<Outcome> + 'static) -> Self {
-        Self { name: name.into(), run: Box::new(run) }
+        Self { name: name.into(), run: Box::new(run), limit: LIMIT }
+    }
+
+    /// The same test, which may take so long.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 }
 
@@ -86,7 +94,7 @@ pub fn run<F>(suite: &str, tests: Vec<Test<F>>, setup: impl FnOnce() -> Result<F
     let (mut passed, mut failed, mut not_run) = (0, 0, 0);
     for test in &chosen {
         let began = Instant::now();
-        let watched = watch(full(test));
+        let watched = watch(full(test), test.limit);
         let outcome = catch_unwind(AssertUnwindSafe(|| (test.run)(&fixture)));
         drop(watched);
         let took = began.elapsed().as_secs_f64();
@@ -121,11 +129,11 @@ pub fn at_the_limit(command: Command) {
 
 /// Ends the whole suite where the test still runs at its limit; the test is over when the sender is dropped.
 #[expect(clippy::print_stdout, reason = "a test runner prints")]
-fn watch(test: String) -> mpsc::Sender<()> {
+fn watch(test: String, limit: Duration) -> mpsc::Sender<()> {
     let (running, ended) = mpsc::channel::<()>();
     thread::spawn(move || {
-        if ended.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
-            println!("test {test} ... FAILED: still runs after {LIMIT:?}; the suite ends here");
+        if ended.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+            println!("test {test} ... FAILED: still runs after {limit:?}; the suite ends here");
             let mut children = Command::new("pkill");
             children.args(["-KILL", "-P", &std::process::id().to_string()]);
             let mut left = AT_THE_LIMIT.lock().unwrap_or_else(PoisonError::into_inner);
