@@ -7,19 +7,23 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinSet, time::MissedTickBehavior};
 
+use crate::sandbox::until;
+
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// How long some more requests may take.
+const MORE_LIMIT: Duration = Duration::from_secs(60);
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 const UNDER_WAY_MAX: usize = 2000;
 const FAILURES_KEPT: usize = 20;
@@ -56,19 +60,33 @@ impl Report {
 /// A load under way; it ends when it is stopped or dropped.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    ended: Arc<AtomicU64>,
     worker: Option<JoinHandle<Result<Report>>>,
 }
 
 impl Load {
     /// Starts one.
     pub fn start(address: SocketAddr, path: &str, per_second: u32, judge: Judge) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, path) = (Arc::clone(&stop), path.to_owned());
+        let (stop, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted, path) = (Arc::clone(&stop), Arc::clone(&ended), path.to_owned());
         let worker = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-            Ok(runtime.block_on(drive(address, &path, per_second, &judge, &stopped)))
+            Ok(runtime.block_on(drive(address, &path, per_second, &judge, &stopped, &counted)))
         });
-        Self { stop, worker: Some(worker) }
+        Self { stop, ended, worker: Some(worker) }
+    }
+
+    /// Waits until so many more requests have ended, well or not.
+    ///
+    /// # Errors
+    /// They take too long.
+    pub fn goes_on(&self, requests: u64) -> Result<()> {
+        let wanted = self.ended.load(Ordering::Relaxed) + requests;
+        until("the load goes on", MORE_LIMIT, || {
+            let ended = self.ended.load(Ordering::Relaxed);
+            ensure!(ended >= wanted, "{ended} requests have ended, not {wanted}");
+            Ok(())
+        })
     }
 
     /// Ends it, once every request under way has its answer.
@@ -89,7 +107,14 @@ impl Drop for Load {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a load is measured by the clock")]
-async fn drive(address: SocketAddr, path: &str, per_second: u32, judge: &Judge, stop: &AtomicBool) -> Report {
+async fn drive(
+    address: SocketAddr,
+    path: &str,
+    per_second: u32,
+    judge: &Judge,
+    stop: &AtomicBool,
+    ended: &Arc<AtomicU64>,
+) -> Report {
     let began = Instant::now();
     let report = Arc::new(Mutex::new(Report::default()));
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second.max(1));
@@ -103,6 +128,7 @@ async fn drive(address: SocketAddr, path: &str, per_second: u32, judge: &Judge, 
             continue;
         }
         let (report, judge, path) = (Arc::clone(&report), Arc::clone(judge), path.to_owned());
+        let ended = Arc::clone(ended);
         under_way.spawn(async move {
             let started = Instant::now();
             let failure = match fetch(address, &path).await {
@@ -116,6 +142,7 @@ async fn drive(address: SocketAddr, path: &str, per_second: u32, judge: &Judge, 
             if let Some(failure) = failure {
                 note(&report, began, &failure);
             }
+            ended.fetch_add(1, Ordering::Relaxed);
         });
     }
     while under_way.join_next().await.is_some() {}

@@ -23,6 +23,10 @@ use e2e::{
 use resilience_cases::changes;
 
 const PER_SECOND: u32 = 200;
+/// Requests before something is done, and after it.
+const AROUND: u64 = 400;
+/// How long a part of the control plane is away.
+const AWAY: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
@@ -68,12 +72,13 @@ fn under_load(b: &Bookinfo, act: impl FnOnce() -> Result<()>) -> Result<()> {
     let before = Counters::read(&b.sandbox)?;
     let watch = Watch::start(&b.sandbox);
     let load = Load::start(b.gateway, "/productpage", PER_SECOND, whole_pages());
-    std::thread::sleep(Duration::from_secs(2));
+    load.goes_on(AROUND)?;
     let acted = act();
-    std::thread::sleep(Duration::from_secs(2));
+    let went_on = load.goes_on(AROUND);
     let report = load.stop()?;
     let after = watch.stop(&b.sandbox)?;
     acted?;
+    went_on?;
     let retries: u64 = after.added(&before, retried).iter().map(|(_, more)| more).sum();
     let counted: u64 = after.added(&before, at_productpage).iter().map(|(_, more)| more).sum();
     eprintln!(
@@ -100,7 +105,7 @@ fn killed_and_away(b: &Bookinfo, deployment: &str, program: &str) -> Result<()> 
         }
         k.ok(&["rollout", "status", &format!("deploy/{deployment}"), "--timeout=60s"])?;
         k.ok(&["scale", "deploy", deployment, "--replicas=0"])?;
-        std::thread::sleep(Duration::from_secs(20));
+        std::thread::sleep(AWAY);
         k.ok(&["scale", "deploy", deployment, "--replicas=1"])?;
         k.ok(&["rollout", "status", &format!("deploy/{deployment}"), "--timeout=60s"]).map(drop)
     })
