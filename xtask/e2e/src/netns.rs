@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{kubectl::Said, suite};
+use crate::{judge, kubectl::Said, suite};
 
 /// Hosts on one wire.
 pub struct Wire {
@@ -103,6 +103,17 @@ impl Wire {
     /// It cannot be started.
     pub fn run(&self, host: &str, program: &str, args: &[&str]) -> Result<Said> {
         Said::of(self.command(host, 0, Path::new(program)).args(args))
+    }
+
+    /// Has all traffic of a host go through its sidecar, but that of the sidecar's own user.
+    ///
+    /// # Errors
+    /// The rules cannot be set.
+    pub fn capture(&self, host: &str) -> Result<()> {
+        let mut capture = self.command(host, 0, &judge::ours("proxy"));
+        capture.args(["iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", ""]);
+        capture.args(["-b", "*", "-d", "15090,15021,15020"]);
+        Said::of(&mut capture)?.ok().map(drop)
     }
 
     /// Starts a program that goes on until the wire is dropped; its output goes to a file.

@@ -27,7 +27,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::{judge, kubectl::Said, netns::Wire, processes, sandbox::until};
+use crate::{judge, netns::Wire, processes, sandbox::until};
 
 /// Longest wait for what must come.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -187,10 +187,7 @@ impl Rig {
     }
 
     fn start_sidecar(&mut self, host: &str, address: &str) -> Result<()> {
-        let mut capture = self.wire.command(host, 0, &judge::ours("proxy"));
-        capture.args(["iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", ""]);
-        capture.args(["-b", "*", "-d", "15090,15021,15020"]);
-        Said::of(&mut capture)?.ok()?;
+        self.wire.capture(host)?;
         let mut proxy = self.wire.command(host, PROXY_UID, &judge::ours("proxy"));
         proxy
             .args(["sidecar", "--domain", "default.svc.cluster.local", "--concurrency", "1"])

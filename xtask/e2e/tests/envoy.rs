@@ -126,26 +126,7 @@ impl Mesh {
         let mut app = self.wire.command(end.name, 0, &judge::ours("samples"));
         app.arg("helloworld").env("SERVICE_VERSION", end.name);
         self.wire.start(app, &self.at(&format!("{}-app.log", end.name)))?;
-        let capture = [
-            "iptables",
-            "-p",
-            "15001",
-            "-z",
-            "15006",
-            "-u",
-            "1337",
-            "-m",
-            "REDIRECT",
-            "-i",
-            "*",
-            "-x",
-            "",
-            "-b",
-            "*",
-            "-d",
-            "15090,15021,15020",
-        ];
-        Said::of(self.wire.command(end.name, 0, &judge::ours("proxy")).args(capture))?.ok()?;
+        self.wire.capture(end.name)?;
         let mut sidecar = self.wire.command(end.name, PROXY_UID, &judge::ours("proxy"));
         if envoy.is_some() {
             sidecar.arg("agent");

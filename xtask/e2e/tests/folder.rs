@@ -107,41 +107,33 @@ fn start() -> Result<Folder> {
         "off",
     ]);
     wire.start(pilot, &dir.path().join("pilot.log"))?;
+    let mut folder = Folder { wire, dir };
     for (host, address, account) in
         [("client", "198.18.0.10", "client"), ("v1", "198.18.0.11", "helloworld"), ("v2", "198.18.0.12", "helloworld")]
     {
         if host != "client" {
-            let mut app = wire.command(host, 0, &judge::ours("samples"));
-            app.arg("helloworld").env("SERVICE_VERSION", host);
-            wire.start(app, &dir.path().join(format!("{host}-app.log")))?;
+            folder.application(host)?;
         }
-        let mut capture = wire.command(host, 0, &judge::ours("proxy"));
-        capture.args([
-            "iptables",
-            "-p",
-            "15001",
-            "-z",
-            "15006",
-            "-u",
-            "1337",
-            "-m",
-            "REDIRECT",
-            "-i",
-            "*",
-            "-x",
-            "",
-            "-b",
-            "*",
-            "-d",
-            "15090,15021,15020",
-        ]);
-        e2e::kubectl::Said::of(&mut capture)?.ok()?;
-        let mut proxy = wire.command(host, PROXY_UID, &judge::ours("proxy"));
-        let name = if host == "client" { "client".to_owned() } else { format!("helloworld-{host}") };
-        let labels = if host == "client" {
-            r#"{"app":"client"}"#.to_owned()
+        folder.sidecar(host, address, account)?;
+    }
+    until("the service answers", LIMIT, || hello(&folder, "client").map(drop)).with_context(|| logs(&folder))?;
+    Ok(folder)
+}
+
+impl Folder {
+    fn application(&mut self, host: &str) -> Result<()> {
+        let mut app = self.wire.command(host, 0, &judge::ours("samples"));
+        app.arg("helloworld").env("SERVICE_VERSION", host);
+        self.wire.start(app, &self.dir.path().join(format!("{host}-app.log")))
+    }
+
+    fn sidecar(&mut self, host: &str, address: &str, account: &str) -> Result<()> {
+        self.wire.capture(host)?;
+        let mut proxy = self.wire.command(host, PROXY_UID, &judge::ours("proxy"));
+        let (name, labels) = if host == "client" {
+            ("client".to_owned(), r#"{"app":"client"}"#.to_owned())
         } else {
-            format!(r#"{{"app":"helloworld","version":"{host}"}}"#)
+            (format!("helloworld-{host}"), format!(r#"{{"app":"helloworld","version":"{host}"}}"#))
         };
         proxy
             .args(["sidecar", "--domain", "default.svc.cluster.local"])
@@ -152,13 +144,10 @@ fn start() -> Result<Folder> {
             .env("PILOT_ADDR", "198.18.0.2:15012")
             .env("PILOT_SAN", "pilot.test")
             .env("FILE_MOUNTED_CERTS", "true")
-            .env("PROV_CERT", dir.path().join(host))
+            .env("PROV_CERT", self.dir.path().join(host))
             .env("ISTIO_METAJSON_LABELS", labels);
-        wire.start(proxy, &dir.path().join(format!("{host}-proxy.log")))?;
+        self.wire.start(proxy, &self.dir.path().join(format!("{host}-proxy.log")))
     }
-    let folder = Folder { wire, dir };
-    until("the service answers", LIMIT, || hello(&folder, "client").map(drop)).with_context(|| logs(&folder))?;
-    Ok(folder)
 }
 
 /// The last lines of every program.
