@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
 
 use crate::auth::rbac::{self, Deed};
 use crate::auth::{review, token};
 use crate::core::Core;
 use crate::reply::{self, Body, Refusal};
 use crate::request::{self, Query};
+use crate::stream::sessions::Upgrade;
 use crate::verb::{self, Call};
 use crate::{User, discovery, openapi, stream};
 
@@ -28,7 +28,7 @@ pub(crate) async fn answer(core: &Arc<Core>, request: Request<Bytes>, user: User
 }
 
 async fn route(core: &Arc<Core>, mut request: Request<Bytes>, user: User) -> Result<Response<Body>, Refusal> {
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let upgrade = request.extensions_mut().remove::<Upgrade>();
     let (head, body) = request.into_parts();
     if body.len() > BODY_BYTES_MAX {
         let text = format!("Request entity too large: limit is {BODY_BYTES_MAX}");
@@ -63,7 +63,7 @@ async fn route(core: &Arc<Core>, mut request: Request<Bytes>, user: User) -> Res
     Box::pin(resource_call(core, call, upgrade)).await
 }
 
-async fn resource_call(core: &Arc<Core>, call: Call, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, Refusal> {
+async fn resource_call(core: &Arc<Core>, call: Call, upgrade: Option<Upgrade>) -> Result<Response<Body>, Refusal> {
     let target = &call.target;
     if target.kind.review {
         return match (target.verb, target.kind.plural.as_str()) {

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Keys, user_of_certificate};
 use crate::dispatch::BODY_BYTES_MAX;
 use crate::reply::{Body, Refusal};
+use crate::stream::sessions::{Sessions, Upgrade};
 use crate::{Server, User};
 
 /// A client that does not finish its handshake in this time is dropped.
@@ -76,7 +77,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let acceptor = TlsAcceptor::from(config);
-    let mut connections = JoinSet::new();
+    let (mut connections, sessions) = (JoinSet::new(), Sessions::default());
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -89,7 +90,7 @@ pub(crate) async fn run(
             }
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((socket, peer)) => {
-                    connections.spawn(connection(server.clone(), acceptor.clone(), socket, peer));
+                    connections.spawn(connection(server.clone(), acceptor.clone(), sessions.clone(), socket, peer));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting failed");
@@ -99,10 +100,11 @@ pub(crate) async fn run(
         }
     }
     connections.shutdown().await;
+    sessions.end().await;
     Ok(())
 }
 
-async fn connection(server: Server, acceptor: TlsAcceptor, socket: TcpStream, peer: SocketAddr) {
+async fn connection(server: Server, acceptor: TlsAcceptor, sessions: Sessions, socket: TcpStream, peer: SocketAddr) {
     socket.set_nodelay(true).ok();
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
         Ok(Ok(stream)) => stream,
@@ -115,8 +117,8 @@ async fn connection(server: Server, acceptor: TlsAcceptor, socket: TcpStream, pe
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let known = certificate.and_then(|certificate| user_of_certificate(certificate));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (server, known) = (server.clone(), known.clone());
-        async move { Ok::<_, Infallible>(request_of(&server, known, request).await) }
+        let (server, known, sessions) = (server.clone(), known.clone(), sessions.clone());
+        async move { Ok::<_, Infallible>(request_of(&server, known, &sessions, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -126,7 +128,12 @@ async fn connection(server: Server, acceptor: TlsAcceptor, socket: TcpStream, pe
     }
 }
 
-async fn request_of(server: &Server, known: Option<User>, mut request: Request<Incoming>) -> Response<Body> {
+async fn request_of(
+    server: &Server,
+    known: Option<User>,
+    sessions: &Sessions,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
     let token = request
         .headers()
         .get(AUTHORIZATION)
@@ -141,7 +148,7 @@ async fn request_of(server: &Server, known: Option<User>, mut request: Request<I
         },
         (None, None) => User::anonymous(),
     };
-    let upgrade = request.headers().contains_key(http::header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    let upgrade = request.headers().contains_key(http::header::UPGRADE).then(|| Upgrade::of(&mut request, sessions));
     let (mut head, body) = request.into_parts();
     if let Some(upgrade) = upgrade {
         head.extensions.insert(upgrade);

@@ -117,7 +117,7 @@ impl Server {
         self.core.set_dial(dial);
     }
 
-    /// Answers one request. Upgrades work when the request carries hyper's `OnUpgrade`.
+    /// Answers one request. Upgrades (exec, attach, port-forward) work only over `serve`.
     pub async fn handle(&self, request: Request<Bytes>, user: User) -> Response<Body> {
         crate::dispatch::answer(&self.core, request, user).await
     }

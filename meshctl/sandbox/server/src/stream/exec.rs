@@ -12,13 +12,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use http::Response;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::sessions::Upgrade;
 use super::spdy::{self, Frames, Incoming};
 use super::websocket::{self, Socket};
 use crate::core::Core;
@@ -97,7 +97,7 @@ fn outcome(code: Result<i32, StreamError>) -> Value {
     }
 }
 
-pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, Refusal> {
+pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<Upgrade>) -> Result<Response<Body>, Refusal> {
     let (pod, value) = super::pod(core, call)?;
     let container = super::container(call, &value)?;
     let attach = call.target.subresource == "attach";
@@ -123,23 +123,13 @@ pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<OnUpgrade>) -> Resul
         let protocol = websocket::choose(&call.headers, &ours)
             .ok_or_else(|| Refusal::bad_request("no supported WebSocket protocol was offered"))?;
         let response = websocket::accept(&call.headers, protocol)?;
-        tokio::spawn(async move {
-            match upgrade.await {
-                Ok(upgraded) => over_websocket(plan, websocket::socket(upgraded).await).await,
-                Err(error) => tracing::debug!(%error, "exec upgrade failed"),
-            }
-        });
+        upgrade.carry(move |upgraded| async move { over_websocket(plan, websocket::socket(upgraded).await).await });
         return Ok(response);
     }
     let response = super::forward::accept_spdy(&call.headers, "v4.channel.k8s.io", "x-stream-protocol-version")?;
-    tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => {
-                if let Err(error) = over_spdy(plan, TokioIo::new(upgraded)).await {
-                    tracing::debug!(%error, "exec session failed");
-                }
-            }
-            Err(error) => tracing::debug!(%error, "exec upgrade failed"),
+    upgrade.carry(move |upgraded| async move {
+        if let Err(error) = over_spdy(plan, TokioIo::new(upgraded)).await {
+            tracing::debug!(%error, "exec session failed");
         }
     });
     Ok(response)

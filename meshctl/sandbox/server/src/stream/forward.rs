@@ -13,13 +13,13 @@ use futures::{SinkExt as _, StreamExt as _};
 use http::header::{CONNECTION, HeaderName, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::sessions::Upgrade;
 use super::spdy::{self, Frames, Incoming, Reset};
 use super::websocket::{self, Socket};
 use crate::core::Core;
@@ -83,7 +83,7 @@ pub(super) fn accept_spdy(
     Ok(response)
 }
 
-pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, Refusal> {
+pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<Upgrade>) -> Result<Response<Body>, Refusal> {
     let (pod, value) = super::pod(core, call)?;
     let phase = object::text(&value, "/status/phase");
     if phase != "Running" {
@@ -95,12 +95,7 @@ pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<OnUpgrade>) -> Resul
     let Some(upgrade) = upgrade else { return Err(Refusal::bad_request("Upgrade request required")) };
     if !websocket::wanted(&call.headers) {
         let response = accept_spdy(&call.headers, "portforward.k8s.io", "x-stream-protocol-version")?;
-        tokio::spawn(async move {
-            match upgrade.await {
-                Ok(upgraded) => report(over_spdy(source, TokioIo::new(upgraded)).await),
-                Err(error) => tracing::debug!(%error, "port-forward upgrade failed"),
-            }
-        });
+        upgrade.carry(move |upgraded| async move { report(over_spdy(source, TokioIo::new(upgraded)).await) });
         return Ok(response);
     }
     let ours = ["SPDY/3.1+portforward.k8s.io", "v5.channel.k8s.io", "v4.channel.k8s.io"];
@@ -118,19 +113,14 @@ pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<OnUpgrade>) -> Resul
         return Err(Refusal::bad_request("query parameter \"ports\" is required"));
     }
     let response = websocket::accept(&call.headers, protocol)?;
-    tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => {
-                let socket = websocket::socket(upgraded).await;
-                if tunnel {
-                    let (stream, carry) = websocket::bytes_over(socket);
-                    let (session, carried) = tokio::join!(over_spdy(source, stream), carry);
-                    report(session.and(carried));
-                } else {
-                    report(over_channels(source, socket, &ports).await);
-                }
-            }
-            Err(error) => tracing::debug!(%error, "port-forward upgrade failed"),
+    upgrade.carry(move |upgraded| async move {
+        let socket = websocket::socket(upgraded).await;
+        if tunnel {
+            let (stream, carry) = websocket::bytes_over(socket);
+            let (session, carried) = tokio::join!(over_spdy(source, stream), carry);
+            report(session.and(carried));
+        } else {
+            report(over_channels(source, socket, &ports).await);
         }
     });
     Ok(response)

@@ -5,6 +5,7 @@
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod log;
+pub(crate) mod sessions;
 mod spdy;
 mod websocket;
 
