@@ -96,6 +96,11 @@ impl Allocator {
         Ok(port)
     }
 
+    /// Whether a Service has this address.
+    pub(crate) fn is_given(&self, address: Ipv4Addr) -> bool {
+        self.used().addresses.contains(&address)
+    }
+
     /// Marks what a stored Service has.
     pub(crate) fn adopt(&self, service: &Value) {
         let mut used = self.used();

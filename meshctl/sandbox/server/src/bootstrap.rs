@@ -54,15 +54,18 @@ pub(crate) async fn run(server: &Server, core: &Core) -> Result<(), OpenError> {
         "/apis/scheduling.k8s.io/v1/priorityclasses".to_owned(),
         json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "system-node-critical"}, "value": 2_000_001_000}),
     ));
-    let address = core.options.kubernetes_address().to_string();
-    objects.push((
-        "/api/v1/namespaces/default/services".to_owned(),
-        json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
-            "spec": {"clusterIP": address, "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
-        }),
-    ));
+    let address = core.options.kubernetes_address();
+    // Where a Service has the address, this is not the first time.
+    if !core.allocator.is_given(address) {
+        objects.push((
+            "/api/v1/namespaces/default/services".to_owned(),
+            json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+                "spec": {"clusterIP": address.to_string(), "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
+            }),
+        ));
+    }
     // Namespaces before what is in them; within each step at once, so that the store commits them together.
     for step in [first, objects] {
         let made = futures::stream::iter(step).map(|(path, body)| async move { create(server, &path, &body).await });
@@ -86,9 +89,5 @@ async fn create(server: &Server, path: &str, body: &Value) -> Result<(), OpenErr
     use http_body_util::BodyExt as _;
     let text = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let status: Value = serde_json::from_slice(&text).unwrap_or_default();
-    // A Service whose name is taken complains about its address first.
-    if object::text(&status, "/message").contains("already allocated") {
-        return Ok(());
-    }
     Err(failed(object::text(&status, "/message").to_owned()))
 }
