@@ -157,6 +157,25 @@ fn rolled_out(deployment: &Deployment, replicas: i32) -> bool {
 async fn a_deployment_lives_as_kubectl_expects() {
     let cluster = cluster().await;
     cluster.namespace().await;
+    rolls_out_and_is_exposed(&cluster).await;
+    scales_changes_and_goes_back(&cluster).await;
+    cluster
+        .until::<Event>("events", |events| {
+            let told = |event: &Event| (event.reason.clone().unwrap_or_default(), event.involved_object.kind.clone());
+            let told: Vec<_> = events.iter().map(told).collect();
+            [("ScalingReplicaSet", "Deployment"), ("SuccessfulCreate", "ReplicaSet"), ("Scheduled", "Pod")]
+                .iter()
+                .all(|(reason, kind)| told.contains(&((*reason).to_owned(), Some((*kind).to_owned()))))
+        })
+        .await;
+    goes_with_all_it_made(&cluster).await;
+}
+
+fn addresses(slices: &[EndpointSlice]) -> usize {
+    slices.iter().map(|slice| slice.endpoints.len()).sum()
+}
+
+async fn rolls_out_and_is_exposed(cluster: &Cluster) {
     let begun = std::time::Instant::now();
     cluster.create::<Deployment>(deployment(3, "web:1")).await;
     cluster
@@ -166,14 +185,11 @@ async fn a_deployment_lives_as_kubectl_expects() {
         .await;
     println!("from Deployment to Pods bound: {:?}", begun.elapsed());
     cluster.until::<Deployment>("rolled out", |all| all.iter().all(|d| rolled_out(d, 3))).await;
-
-    // expose: endpoints in both forms
     let service = json!({
         "metadata": { "name": "web", "namespace": "shop" },
         "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "http" }] },
     });
     cluster.create::<Service>(service).await;
-    let addresses = |slices: &[EndpointSlice]| slices.iter().map(|slice| slice.endpoints.len()).sum::<usize>();
     cluster.until::<EndpointSlice>("three endpoints", |slices| addresses(slices) == 3).await;
     cluster
         .until::<Endpoints>("three addresses", |all| {
@@ -181,19 +197,19 @@ async fn a_deployment_lives_as_kubectl_expects() {
             subsets.map(|subset| subset.addresses.iter().flatten().count()).sum::<usize>() == 3
         })
         .await;
+}
 
-    // scale, set image, undo
+async fn scales_changes_and_goes_back(cluster: &Cluster) {
     let api = cluster.api::<Deployment>();
-    let merge = |patch: Value| Patch::Merge(patch);
     let params = PatchParams::default();
-    api.patch("web", &params, &merge(json!({ "spec": { "replicas": 5 } }))).await.unwrap();
+    api.patch("web", &params, &Patch::Merge(json!({ "spec": { "replicas": 5 } }))).await.unwrap();
     cluster.until::<Deployment>("scaled", |all| all.iter().all(|d| rolled_out(d, 5))).await;
     let image = |image: &str| {
         json!({ "spec": { "template": { "spec": { "containers": [
             { "name": "c", "image": image, "ports": [{ "name": "http", "containerPort": 8080 }] },
         ] } } } })
     };
-    api.patch("web", &params, &merge(image("web:2"))).await.unwrap();
+    api.patch("web", &params, &Patch::Merge(image("web:2"))).await.unwrap();
     cluster.until::<Deployment>("second version", |all| all.iter().all(|d| rolled_out(d, 5))).await;
     let revision = |set: &ReplicaSet| {
         let annotations = set.metadata.annotations.clone().unwrap_or_default();
@@ -203,7 +219,7 @@ async fn a_deployment_lives_as_kubectl_expects() {
     let mut known: Vec<_> = sets.iter().map(revision).collect();
     known.sort();
     assert_eq!(known, [(Some("1".into()), Some(0)), (Some("2".into()), Some(5))]);
-    api.patch("web", &params, &merge(image("web:1"))).await.unwrap();
+    api.patch("web", &params, &Patch::Merge(image("web:1"))).await.unwrap();
     cluster.until::<Deployment>("back", |all| all.iter().all(|d| rolled_out(d, 5))).await;
     cluster
         .until::<ReplicaSet>("the old set is revision 3", |sets| {
@@ -211,23 +227,11 @@ async fn a_deployment_lives_as_kubectl_expects() {
         })
         .await;
     cluster.until::<EndpointSlice>("five endpoints", |slices| addresses(slices) == 5).await;
+}
 
-    // what describe shows
-    cluster
-        .until::<Event>("events", |events| {
-            let told = |reason: &str, kind: &str| {
-                events
-                    .iter()
-                    .any(|e| e.reason.as_deref() == Some(reason) && e.involved_object.kind.as_deref() == Some(kind))
-            };
-            told("ScalingReplicaSet", "Deployment")
-                && told("SuccessfulCreate", "ReplicaSet")
-                && told("Scheduled", "Pod")
-        })
-        .await;
-
-    // away with it, in the background
-    api.delete("web", &DeleteParams::default()).await.unwrap();
+/// In the background.
+async fn goes_with_all_it_made(cluster: &Cluster) {
+    cluster.api::<Deployment>().delete("web", &DeleteParams::default()).await.unwrap();
     cluster.until::<ReplicaSet>("no sets", |sets| sets.is_empty()).await;
     cluster.until::<Pod>("no Pods", |pods| pods.is_empty()).await;
     cluster.until::<EndpointSlice>("no endpoints", |slices| addresses(slices) == 0).await;

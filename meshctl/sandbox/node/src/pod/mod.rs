@@ -14,6 +14,7 @@ pub(crate) mod live;
 pub(crate) mod log;
 pub(crate) mod person;
 pub(crate) mod probe;
+mod qos;
 mod report;
 mod start;
 pub(crate) mod status;

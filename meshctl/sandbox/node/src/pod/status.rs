@@ -12,6 +12,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::qos;
+
 /// How a container's run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
@@ -210,13 +212,11 @@ fn condition(old: &[PodCondition], kind: &str, why_not: Option<(&str, String)>, 
 
 const OURS: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
-/// The whole status. `old` is the last one written, for transition times and others' conditions.
-pub(crate) fn compute(pod: &Pod, cells: &Cells, around: &Circumstances, now: Timestamp) -> PodStatus {
+/// The kubelet's own conditions, and those of others as they were.
+fn conditions(pod: &Pod, cells: &Cells, around: &Circumstances, phase: &str, now: Timestamp) -> Vec<PodCondition> {
     let spec = pod.spec.clone().unwrap_or_default();
-    let old = pod.status.clone().unwrap_or_default();
-    let old_conditions = old.conditions.clone().unwrap_or_default();
-    let phase = if around.failure.is_some() { "Failed" } else { phase(pod, cells) };
-    let over = phase == "Succeeded" || phase == "Failed";
+    let old_conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let old_conditions: Vec<PodCondition> = old_conditions.cloned().collect();
     let inits: Vec<&Container> = spec.init_containers.iter().flatten().collect();
     let cell = |container: &Container| cells.get(&container.name);
     let names = |pick: &dyn Fn(&Container) -> bool, of: &[&Container]| {
@@ -258,6 +258,7 @@ pub(crate) fn compute(pod: &Pod, cells: &Cells, around: &Circumstances, now: Tim
     } else {
         Some(("ContainersNotInitialized", format!("containers with incomplete status: [{uninit}]")))
     };
+    let over = phase == "Succeeded" || phase == "Failed";
     let network = if around.pod_ip.is_some() && !over { None } else { Some(("", String::new())) };
     let mut network = condition(&old_conditions, OURS[0], network, now);
     network.reason = None;
@@ -269,13 +270,23 @@ pub(crate) fn compute(pod: &Pod, cells: &Cells, around: &Circumstances, now: Tim
         condition(&old_conditions, OURS[4], None, now),
     ];
     conditions.extend(old_conditions.iter().filter(|condition| !OURS.contains(&condition.type_.as_str())).cloned());
+    conditions
+}
+
+/// The whole status. `old` is the last one written, for transition times and others' conditions.
+pub(crate) fn compute(pod: &Pod, cells: &Cells, around: &Circumstances, now: Timestamp) -> PodStatus {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let old = pod.status.clone().unwrap_or_default();
+    let phase = if around.failure.is_some() { "Failed" } else { phase(pod, cells) };
+    let inits: Vec<&Container> = spec.init_containers.iter().flatten().collect();
+    let cell = |container: &Container| cells.get(&container.name);
     let statuses = |of: &[&Container], init: bool| -> Option<Vec<ContainerStatus>> {
         let all: Vec<_> =
             of.iter().filter_map(|container| Some(container_status(container, cell(container)?, init))).collect();
         (!all.is_empty()).then_some(all)
     };
     PodStatus {
-        conditions: Some(conditions),
+        conditions: Some(conditions(pod, cells, around, phase, now)),
         container_statuses: statuses(&spec.containers.iter().collect::<Vec<_>>(), false),
         init_container_statuses: statuses(&inits, true),
         host_ip: Some(around.host_ip.clone()),
@@ -283,37 +294,11 @@ pub(crate) fn compute(pod: &Pod, cells: &Cells, around: &Circumstances, now: Tim
         phase: Some(phase.to_owned()),
         pod_ip: around.pod_ip.clone(),
         pod_ips: around.pod_ip.clone().map(|ip| vec![PodIP { ip }]),
-        qos_class: old.qos_class.or_else(|| Some(qos(&spec.containers, &inits).to_owned())),
+        qos_class: old.qos_class.or_else(|| Some(qos::class(&spec.containers, &inits).to_owned())),
         start_time: around.start_time.map(Time),
         reason: around.failure.as_ref().map(|(reason, _)| reason.clone()),
         message: around.failure.as_ref().map(|(_, message)| message.clone()),
         ..PodStatus::default()
-    }
-}
-
-fn qos(mains: &[Container], inits: &[&Container]) -> &'static str {
-    let resources: Vec<_> = mains
-        .iter()
-        .chain(inits.iter().copied())
-        .map(|container| container.resources.clone().unwrap_or_default())
-        .collect();
-    let none = |resources: &k8s_openapi::api::core::v1::ResourceRequirements| {
-        resources.limits.as_ref().is_none_or(BTreeMap::is_empty)
-            && resources.requests.as_ref().is_none_or(BTreeMap::is_empty)
-    };
-    let full = |resources: &k8s_openapi::api::core::v1::ResourceRequirements| {
-        ["cpu", "memory"].iter().all(|name| {
-            let limit = resources.limits.as_ref().and_then(|limits| limits.get(*name));
-            let request = resources.requests.as_ref().and_then(|requests| requests.get(*name));
-            limit.is_some() && (request.is_none() || request == limit)
-        })
-    };
-    if resources.iter().all(none) {
-        "BestEffort"
-    } else if resources.iter().all(full) {
-        "Guaranteed"
-    } else {
-        "Burstable"
     }
 }
 

@@ -109,6 +109,11 @@ fn binding(role: &str, groups: &[&str]) -> Value {
 
 /// Roles and bindings, as objects to create.
 pub(crate) fn seed() -> Vec<Value> {
+    [of_users(), of_paths(), of_components()].concat()
+}
+
+/// What people are given: everything, or what is in a namespace.
+fn of_users() -> Vec<Value> {
     let mut edit = namespaced(&WRITE);
     edit.push(rule("", &["secrets"], &[READ.as_slice(), &WRITE].concat()));
     edit.push(rule(
@@ -120,7 +125,6 @@ pub(crate) fn seed() -> Vec<Value> {
     edit.push(rule("", &["serviceaccounts"], &["impersonate"]));
     edit.push(rule("coordination.k8s.io", &["leases"], &[READ.as_slice(), &WRITE].concat()));
     edit.push(rule("events.k8s.io", &["events"], &READ));
-    let paths = |paths: &[&str]| json!([{"nonResourceURLs": paths, "verbs": ["get"]}]);
     vec![
         role(
             "cluster-admin",
@@ -139,6 +143,13 @@ pub(crate) fn seed() -> Vec<Value> {
         ),
         part("edit", edit),
         part("view", namespaced(&READ)),
+    ]
+}
+
+/// What may be read that is no object.
+fn of_paths() -> Vec<Value> {
+    let paths = |paths: &[&str]| json!([{"nonResourceURLs": paths, "verbs": ["get"]}]);
+    vec![
         role(
             "system:discovery",
             paths(&[
@@ -168,6 +179,12 @@ pub(crate) fn seed() -> Vec<Value> {
             ]),
         ),
         binding("system:service-account-issuer-discovery", &["system:serviceaccounts"]),
+    ]
+}
+
+/// What callers may ask of themselves, and what parts of the cluster need.
+fn of_components() -> Vec<Value> {
+    vec![
         role(
             "system:basic-user",
             json!([

@@ -112,9 +112,27 @@ pub(crate) fn apply(
     fields::compare(shape, Some(old), Some(&new), &mut changed, &mut gone);
     fields::strip(&mut changed);
     let wanted = changed.intersection(&config_set);
+    take(entries.iter_mut().filter(|entry| !mine(entry)), &wanted, force)?;
+    if let Some(last) = &last {
+        let kept: Vec<&FieldSet> = entries.iter().filter(|entry| !mine(entry)).map(|entry| &entry.set).collect();
+        drop_undeclared(shape, &mut new, &last.set, &config_set, &kept);
+    }
+    let same = last.as_ref().is_some_and(|last| last.set == config_set && last.api_version == kind.api_version());
+    entries.retain(|entry| !mine(entry));
+    let mut line = entry(kind, manager, subresource, config_set, now);
+    if let (true, Some(last)) = (same && new == *old, last) {
+        line.time = last.time;
+    }
+    entries.push(line);
+    managed::write(&mut new, entries);
+    Ok(new)
+}
+
+/// Takes the wanted fields from their managers by force, or says who has them.
+fn take<'e>(others: impl Iterator<Item = &'e mut Entry>, wanted: &FieldSet, force: bool) -> Result<(), Refusal> {
     let mut conflicts = Vec::new();
-    for entry in entries.iter_mut().filter(|entry| !mine(entry)) {
-        let taken = entry.set.intersection(&wanted);
+    for entry in others {
+        let taken = entry.set.intersection(wanted);
         if taken.is_empty() {
             continue;
         }
@@ -126,32 +144,20 @@ pub(crate) fn apply(
             conflicts.push((entry.shown(), paths));
         }
     }
-    if !conflicts.is_empty() {
-        return Err(conflict(&conflicts));
-    }
+    if conflicts.is_empty() { Ok(()) } else { Err(conflict(&conflicts)) }
+}
 
-    if let Some(last) = &last {
-        let mut dropped = last.set.clone();
-        dropped.subtract(&config_set);
-        let others: Vec<&Entry> = entries.iter().filter(|entry| !mine(entry)).collect();
-        for path in dropped.paths() {
-            let steps: Vec<&str> = path.iter().map(String::as_str).collect();
-            let kept = others.iter().any(|entry| entry.set.get(&steps).is_some_and(|set| !set.is_empty()))
-                || config_set.get(&steps).is_some_and(|set| !set.is_empty());
-            if !kept {
-                remove(shape, &mut new, &steps);
-            }
+/// Removes what the manager declared last time, declares no more, and nobody else has.
+fn drop_undeclared(shape: Shape<'_>, new: &mut Value, last: &FieldSet, now: &FieldSet, others: &[&FieldSet]) {
+    let mut dropped = last.clone();
+    dropped.subtract(now);
+    for path in dropped.paths() {
+        let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+        let has = |set: &FieldSet| set.get(&steps).is_some_and(|set| !set.is_empty());
+        if !has(now) && !others.iter().any(|set| has(set)) {
+            remove(shape, new, &steps);
         }
     }
-    let same = last.as_ref().is_some_and(|last| last.set == config_set && last.api_version == kind.api_version());
-    entries.retain(|entry| !mine(entry));
-    let mut line = entry(kind, manager, subresource, config_set, now);
-    if let (true, Some(last)) = (same && new == *old, last) {
-        line.time = last.time;
-    }
-    entries.push(line);
-    managed::write(&mut new, entries);
-    Ok(new)
 }
 
 fn conflict(conflicts: &[(String, Vec<String>)]) -> Refusal {

@@ -69,15 +69,7 @@ fn check(
         FieldKind::Time | FieldKind::MicroTime | FieldKind::Duration if !value.is_string() => {
             wrong(value, path, "string")
         }
-        FieldKind::Time | FieldKind::MicroTime => {
-            let text = value.as_str().unwrap_or_default();
-            match text.parse::<jiff::Timestamp>() {
-                Ok(_) => Ok(()),
-                Err(_) => Err(WrongType(format!(
-                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-                ))),
-            }
-        }
+        FieldKind::Time | FieldKind::MicroTime => time(value.as_str().unwrap_or_default()),
         FieldKind::IntOrString if !(value.is_string() || whole(value)) => wrong(value, path, "intstr.IntOrString"),
         FieldKind::Quantity if !(value.is_string() || value.is_number()) => wrong(value, path, "resource.Quantity"),
         FieldKind::Quantity => crate::quantity::canonical(value).map_err(|_| {
@@ -91,14 +83,7 @@ fn check(
             let Value::Array(items) = value else {
                 return wrong(value, path, &format!("[]{}", go_name(inner)));
             };
-            let last = path.pop().unwrap_or_default();
-            for (index, item) in items.iter_mut().enumerate() {
-                path.push(format!("{last}[{index}]"));
-                check(owner, inner, item, path, unknown)?;
-                path.pop();
-            }
-            path.push(last);
-            Ok(())
+            list(owner, inner, items, path, unknown)
         }
         FieldKind::Extra => {
             let fits = value.as_array().is_some_and(|items| items.iter().all(Value::is_string));
@@ -108,15 +93,7 @@ fn check(
             let Value::Object(entries) = value else {
                 return wrong(value, path, &format!("map[string]{}", go_name(inner)));
             };
-            for (key, item) in entries.iter_mut() {
-                if item.is_null() && **inner == FieldKind::String {
-                    *item = Value::String(String::new());
-                }
-                path.push(key.clone());
-                check(owner, inner, item, path, unknown)?;
-                path.pop();
-            }
-            Ok(())
+            map(owner, inner, entries, path, unknown)
         }
         FieldKind::Type(name) => match super::find(name) {
             Some(inner) if value.is_object() => object(inner, value, path, unknown),
@@ -131,6 +108,50 @@ fn check(
         | FieldKind::Fields
         | FieldKind::Raw
         | FieldKind::Any => Ok(()),
+    }
+}
+
+fn list(
+    owner: &'static Type,
+    inner: &FieldKind,
+    items: &mut [Value],
+    path: &mut Vec<String>,
+    unknown: &mut Vec<String>,
+) -> Result<(), WrongType> {
+    let last = path.pop().unwrap_or_default();
+    for (index, item) in items.iter_mut().enumerate() {
+        path.push(format!("{last}[{index}]"));
+        check(owner, inner, item, path, unknown)?;
+        path.pop();
+    }
+    path.push(last);
+    Ok(())
+}
+
+fn map(
+    owner: &'static Type,
+    inner: &FieldKind,
+    entries: &mut Map<String, Value>,
+    path: &mut Vec<String>,
+    unknown: &mut Vec<String>,
+) -> Result<(), WrongType> {
+    for (key, item) in entries.iter_mut() {
+        if item.is_null() && *inner == FieldKind::String {
+            *item = Value::String(String::new());
+        }
+        path.push(key.clone());
+        check(owner, inner, item, path, unknown)?;
+        path.pop();
+    }
+    Ok(())
+}
+
+fn time(text: &str) -> Result<(), WrongType> {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(WrongType(format!(
+            "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
+        ))),
     }
 }
 

@@ -37,70 +37,96 @@ fn ended(status: &Value, prefix: &str) -> Option<String> {
     })
 }
 
-pub(super) fn summary(pod: &Value) -> Summary {
-    let init = object::items(pod, "/spec/initContainers");
-    let is_sidecar = |name: &str| {
-        init.iter().any(|container| {
-            object::text(container, "/name") == name && object::text(container, "/restartPolicy") == "Always"
-        })
-    };
-    let sidecars = init.iter().filter(|container| object::text(container, "/restartPolicy") == "Always").count();
-    let total = object::items(pod, "/spec/containers").len() + sidecars;
-    let phase = object::text(pod, "/status/phase");
-    let own = object::text(pod, "/status/reason");
-    let mut reason = if own.is_empty() { phase.to_owned() } else { own.to_owned() };
-    if object::items(pod, "/status/conditions").iter().any(|condition| {
-        object::text(condition, "/type") == "PodScheduled" && object::text(condition, "/reason") == "SchedulingGated"
-    }) {
-        "SchedulingGated".clone_into(&mut reason);
+/// Restarts, and when the last container before the present ones ended.
+#[derive(Default)]
+struct Restarts<'p> {
+    count: i64,
+    last: &'p str,
+}
+
+impl<'p> Restarts<'p> {
+    fn add(&mut self, status: &'p Value) {
+        self.count += status.get("restartCount").and_then(Value::as_i64).unwrap_or(0);
+        self.last = self.last.max(object::text(status, "/lastState/terminated/finishedAt"));
     }
-    let mut ready = 0;
-    let (mut restarts, mut sidecar_restarts) = (0, 0);
-    let (mut last, mut sidecar_last) = (String::new(), String::new());
-    let later = |mine: &mut String, status: &Value| {
-        let finished = object::text(status, "/lastState/terminated/finishedAt");
-        if finished > mine.as_str() {
-            finished.clone_into(mine);
+
+    fn shown(&self) -> String {
+        if self.count > 0 && !self.last.is_empty() {
+            format!("{} ({} ago)", self.count, age::since(self.last))
+        } else {
+            self.count.to_string()
         }
+    }
+}
+
+/// What the init containers have come to.
+#[derive(Default)]
+struct Init<'p> {
+    ready: usize,
+    all: Restarts<'p>,
+    sidecars: Restarts<'p>,
+    /// The first that the Pod still waits for.
+    waits_for: Option<String>,
+}
+
+fn init(pod: &Value) -> Init<'_> {
+    let containers = object::items(pod, "/spec/initContainers");
+    let is_sidecar = |name: &str| {
+        containers.iter().any(|container| object::text(container, "/name") == name && always_restarts(container))
     };
-    let mut initializing = false;
+    let mut init = Init::default();
     for (index, status) in object::items(pod, "/status/initContainerStatuses").iter().enumerate() {
-        let count = status.get("restartCount").and_then(Value::as_i64).unwrap_or(0);
-        restarts += count;
-        later(&mut last, status);
+        init.all.add(status);
         let sidecar = is_sidecar(object::text(status, "/name"));
         if sidecar {
-            sidecar_restarts += count;
-            later(&mut sidecar_last, status);
+            init.sidecars.add(status);
         }
-        let exit = status.pointer("/state/terminated/exitCode").and_then(Value::as_i64);
-        let waiting = object::text(status, "/state/waiting/reason");
-        if exit == Some(0) {
+        if status.pointer("/state/terminated/exitCode").and_then(Value::as_i64) == Some(0) {
             continue;
         }
         if sidecar && flag(status, "started") {
-            if flag(status, "ready") {
-                ready += 1;
-            }
+            init.ready += usize::from(flag(status, "ready"));
             continue;
         }
-        reason = if let Some(text) = ended(status, "Init:") {
+        let waiting = object::text(status, "/state/waiting/reason");
+        init.waits_for = Some(if let Some(text) = ended(status, "Init:") {
             text
         } else if !waiting.is_empty() && waiting != "PodInitializing" {
             format!("Init:{waiting}")
         } else {
-            format!("Init:{index}/{}", init.len())
-        };
-        initializing = true;
+            format!("Init:{index}/{}", containers.len())
+        });
         break;
     }
-    if !initializing || condition(pod, "Initialized").as_deref() == Some("True") {
-        restarts = sidecar_restarts;
-        last = sidecar_last;
+    init
+}
+
+fn always_restarts(container: &Value) -> bool {
+    object::text(container, "/restartPolicy") == "Always"
+}
+
+/// The reason that the Pod as a whole has.
+fn own_reason(pod: &Value) -> String {
+    let gated = object::items(pod, "/status/conditions").iter().any(|condition| {
+        object::text(condition, "/type") == "PodScheduled" && object::text(condition, "/reason") == "SchedulingGated"
+    });
+    let (own, phase) = (object::text(pod, "/status/reason"), object::text(pod, "/status/phase"));
+    let reason = if own.is_empty() { phase } else { own };
+    (if gated { "SchedulingGated" } else { reason }).to_owned()
+}
+
+pub(super) fn summary(pod: &Value) -> Summary {
+    let sidecars = object::items(pod, "/spec/initContainers").iter().filter(|init| always_restarts(init)).count();
+    let total = object::items(pod, "/spec/containers").len() + sidecars;
+    let Init { mut ready, all, sidecars, waits_for } = init(pod);
+    let initialized = waits_for.is_none() || condition(pod, "Initialized").as_deref() == Some("True");
+    let mut reason = waits_for.unwrap_or_else(|| own_reason(pod));
+    let mut restarts = all;
+    if initialized {
+        restarts = sidecars;
         let mut running = false;
         for status in object::items(pod, "/status/containerStatuses").iter().rev() {
-            restarts += status.get("restartCount").and_then(Value::as_i64).unwrap_or(0);
-            later(&mut last, status);
+            restarts.add(status);
             let waiting = object::text(status, "/state/waiting/reason");
             if !waiting.is_empty() {
                 waiting.clone_into(&mut reason);
@@ -117,18 +143,13 @@ pub(super) fn summary(pod: &Value) -> Summary {
         }
     }
     if !object::text(pod, "/metadata/deletionTimestamp").is_empty() {
-        if own == "NodeLost" {
+        if object::text(pod, "/status/reason") == "NodeLost" {
             "Unknown".clone_into(&mut reason);
-        } else if !matches!(phase, "Succeeded" | "Failed") {
+        } else if !matches!(object::text(pod, "/status/phase"), "Succeeded" | "Failed") {
             "Terminating".clone_into(&mut reason);
         }
     }
-    let restarts = if restarts > 0 && !last.is_empty() {
-        format!("{restarts} ({} ago)", age::since(&last))
-    } else {
-        restarts.to_string()
-    };
-    Summary { ready: format!("{ready}/{total}"), status: reason, restarts }
+    Summary { ready: format!("{ready}/{total}"), status: reason, restarts: restarts.shown() }
 }
 
 #[cfg(test)]

@@ -136,6 +136,18 @@ fn container<'c>(
             &["Always", "IfNotPresent", "Never"],
         ));
     }
+    ports(container, path, causes);
+    environment(container, path, causes);
+    mounts(container, path, volumes, causes);
+    resources(container, path, causes);
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(probe) = container.get(name) {
+            self::probe(probe, &format!("{path}.{name}"), causes);
+        }
+    }
+}
+
+fn ports(container: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (index, port) in object::items(container, "/ports").iter().enumerate() {
         let at = format!("{path}.ports[{index}]");
         number(port.get("containerPort"), &format!("{at}.containerPort"), causes);
@@ -148,6 +160,9 @@ fn container<'c>(
             causes.push(Cause::invalid(format!("{at}.name"), &name.into(), "must be no more than 15 characters"));
         }
     }
+}
+
+fn environment(container: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (index, variable) in object::items(container, "/env").iter().enumerate() {
         let at = format!("{path}.env[{index}]");
         if object::text(variable, "/name").is_empty() {
@@ -162,6 +177,10 @@ fn container<'c>(
             ));
         }
     }
+}
+
+/// What is mounted must be a volume of the Pod.
+fn mounts(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
     let mut mounts = BTreeSet::new();
     for (index, mount) in object::items(container, "/volumeMounts").iter().enumerate() {
         let at = format!("{path}.volumeMounts[{index}]");
@@ -178,6 +197,9 @@ fn container<'c>(
             causes.push(Cause::invalid(format!("{at}.mountPath"), &target.into(), "must be unique"));
         }
     }
+}
+
+fn resources(container: &Value, path: &str, causes: &mut Vec<Cause>) {
     for list in ["limits", "requests"] {
         for (name, amount) in object::members(container, &format!("/resources/{list}")).into_iter().flatten() {
             let at = format!("{path}.resources.{list}[{name}]");
@@ -199,11 +221,6 @@ fn container<'c>(
                     format!("must be less than or equal to {name} limit of {shown}"),
                 ));
             }
-        }
-    }
-    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if let Some(probe) = container.get(name) {
-            self::probe(probe, &format!("{path}.{name}"), causes);
         }
     }
 }

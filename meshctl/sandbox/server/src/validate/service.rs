@@ -16,11 +16,25 @@ pub(super) fn check(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let allowed = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
         causes.push(Cause::unsupported("spec.type", &kind.into(), &allowed));
     }
-    let address = object::text(new, "/spec/clusterIP");
-    let ports = object::items(new, "/spec/ports");
-    if ports.is_empty() && address != "None" && kind != "ExternalName" {
+    if object::items(new, "/spec/ports").is_empty()
+        && object::text(new, "/spec/clusterIP") != "None"
+        && kind != "ExternalName"
+    {
         causes.push(Cause::required("spec.ports", ""));
     }
+    address(new, old, kind, causes);
+    ports(new, kind, causes);
+    meta::labels(new.pointer("/spec/selector"), "spec.selector", causes);
+    let affinity = object::text(new, "/spec/sessionAffinity");
+    if !matches!(affinity, "None" | "ClientIP") {
+        causes.push(Cause::unsupported("spec.sessionAffinity", &affinity.into(), &["ClientIP", "None"]));
+    }
+    outside(new, causes);
+}
+
+/// The ClusterIP, as the type wants it and as it was.
+fn address(new: &Value, old: Option<&Value>, kind: &str, causes: &mut Vec<Cause>) {
+    let address = object::text(new, "/spec/clusterIP");
     if kind == "ExternalName" {
         let name = object::text(new, "/spec/externalName").trim_end_matches('.');
         if name.is_empty() {
@@ -46,6 +60,10 @@ pub(super) fn check(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid("spec.clusterIPs[0]", &address.into(), "may not change once set"));
         }
     }
+}
+
+fn ports(new: &Value, kind: &str, causes: &mut Vec<Cause>) {
+    let ports = object::items(new, "/spec/ports");
     let (mut names, mut pairs) = (BTreeSet::new(), BTreeSet::new());
     for (index, port) in ports.iter().enumerate() {
         let at = format!("spec.ports[{index}]");
@@ -75,11 +93,10 @@ pub(super) fn check(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             causes.push(Cause::forbidden(format!("{at}.nodePort"), "may not be used when `type` is 'ClusterIP'"));
         }
     }
-    meta::labels(new.pointer("/spec/selector"), "spec.selector", causes);
-    let affinity = object::text(new, "/spec/sessionAffinity");
-    if !matches!(affinity, "None" | "ClientIP") {
-        causes.push(Cause::unsupported("spec.sessionAffinity", &affinity.into(), &["ClientIP", "None"]));
-    }
+}
+
+/// Addresses of others, and families that there are not.
+fn outside(new: &Value, causes: &mut Vec<Cause>) {
     for (index, external) in object::items(new, "/spec/externalIPs").iter().enumerate() {
         let text = external.as_str().unwrap_or_default();
         if text.parse::<std::net::IpAddr>().is_err() {
