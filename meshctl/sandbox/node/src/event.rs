@@ -15,10 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// The most events waiting to be written; more are dropped and logged.
-const WAITING_MAX: usize = 1024;
-/// The most different events remembered for counting.
-const REMEMBERED_MAX: usize = 4096;
+use crate::limits::{EVENTS_REMEMBERED_MAX, EVENTS_WAITING_MAX};
 
 /// Good news or bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +61,7 @@ pub(crate) struct Events {
 impl Events {
     /// A queue, and the task that writes it.
     pub(crate) fn new(client: Client, node: &str) -> (Self, JoinHandle<()>) {
-        let (queue, entries) = mpsc::channel(WAITING_MAX);
+        let (queue, entries) = mpsc::channel(EVENTS_WAITING_MAX);
         let task = tokio::spawn(write_all(client.clone(), node.to_owned(), entries));
         (Self { queue, client, node: node.into() }, task)
     }
@@ -108,7 +105,7 @@ impl Events {
 async fn write_all(client: Client, node: String, mut entries: mpsc::Receiver<Entry>) {
     let mut written: HashMap<Said, (String, i32)> = HashMap::new();
     while let Some(entry) = entries.recv().await {
-        if written.len() >= REMEMBERED_MAX {
+        if written.len() >= EVENTS_REMEMBERED_MAX {
             written.clear();
         }
         let events: Api<Event> = Api::namespaced(client.clone(), &entry.said.namespace);

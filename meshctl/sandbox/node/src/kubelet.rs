@@ -15,12 +15,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::keeper::wire::Place;
+use crate::limits::COPY_BYTES;
 use crate::link::{Link, LinkError, Streams};
 use crate::pod::live::{Input, Live, Run};
 use crate::pod::log::{Filter, Log, Progress, Reader, Stream};
 use crate::terminal::Terminal;
-
-const COPY_BYTES: usize = 16 * 1024;
 
 /// The node's side of streams.
 #[derive(Clone)]

@@ -13,6 +13,7 @@ mod enter;
 mod event;
 mod image;
 mod kubelet;
+mod limits;
 mod link;
 mod node;
 mod pod;

@@ -26,12 +26,8 @@ use crate::keeper::sys;
 use crate::keeper::wire::{
     Ask, Command, Exec, Exit, Facts, Person, Place, Request, Say, SocketKind, Start, Target, receive, send,
 };
+use crate::limits::{COMPLAINT_BYTES_MAX, SOCKETS_AHEAD};
 use crate::terminal::Terminal;
-
-/// Sockets fetched ahead for outgoing connections.
-const SOCKETS_AHEAD: usize = 32;
-/// The most a failed start may say, in bytes.
-const COMPLAINT_BYTES_MAX: u64 = 8 * 1024;
 
 /// Why the keeper did not do it.
 #[derive(Debug, thiserror::Error)]

@@ -27,6 +27,7 @@ use crate::event::Events;
 use crate::image::Images;
 use crate::keeper::birth::Users;
 use crate::kubelet::Streaming;
+use crate::limits::PODS_MAX;
 use crate::link::{Link, LinkError};
 use crate::net::names::Names;
 use crate::net::services::Network;
@@ -39,7 +40,6 @@ const LEASE_SECONDS: i32 = 40;
 const LEASE_RENEW: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(200);
 const DNS_PORT: u16 = 53;
-const PODS_MAX: u32 = 1_000;
 
 /// How a node is to run.
 #[derive(Debug, Clone)]

@@ -9,11 +9,9 @@ use serde_json::{Value, json};
 
 use crate::auth::roles;
 use crate::core::Core;
+use crate::limits::FIRST_OBJECTS_AT_ONCE;
 use crate::server::OpenError;
 use crate::{Server, User, object};
-
-/// Objects made at once.
-const AT_ONCE: usize = 32;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -69,7 +67,7 @@ pub(crate) async fn run(server: &Server, core: &Core) -> Result<(), OpenError> {
     // Namespaces before what is in them; within each step at once, so that the store commits them together.
     for step in [first, objects] {
         let made = futures::stream::iter(step).map(|(path, body)| async move { create(server, &path, &body).await });
-        made.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        made.buffer_unordered(FIRST_OBJECTS_AT_ONCE).try_collect::<()>().await?;
     }
     Ok(())
 }

@@ -11,14 +11,12 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use crate::auth::rbac::{self, Deed};
 use crate::auth::{review, token};
 use crate::core::Core;
+use crate::limits::BODY_BYTES_MAX;
 use crate::reply::{self, Body, Refusal};
 use crate::request::{self, Query};
 use crate::stream::sessions::Upgrade;
 use crate::verb::{self, Call};
 use crate::{User, discovery, openapi, stream};
-
-/// Largest body of a request.
-pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 pub(crate) async fn answer(core: &Arc<Core>, request: Request<Bytes>, user: User) -> Response<Body> {
     match route(core, request, user).await {

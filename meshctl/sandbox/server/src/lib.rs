@@ -22,6 +22,7 @@ mod dispatch;
 mod form;
 mod kinds;
 mod kubelet;
+mod limits;
 mod object;
 mod openapi;
 mod patch;

@@ -5,11 +5,10 @@
 use base64::Engine as _;
 use serde_json::{Map, Number, Value};
 
+use crate::limits::PROTOBUF_DEPTH_MAX;
 use crate::schema::{self, Field, FieldKind, Type};
 
 const MAGIC: &[u8] = b"k8s\0";
-/// Messages within messages.
-const DEPTH_MAX: usize = 64;
 
 /// Why the bytes are no object.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -127,7 +126,7 @@ fn utf8(bytes: &[u8]) -> Result<String, ProtobufError> {
 }
 
 fn message(kind: &'static Type, bytes: &[u8], map: &mut Map<String, Value>, depth: usize) -> Result<(), ProtobufError> {
-    if depth > DEPTH_MAX {
+    if depth > PROTOBUF_DEPTH_MAX {
         return Err(ProtobufError::Deep);
     }
     let mut reader = Reader(bytes);

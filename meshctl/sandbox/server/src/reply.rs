@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Map, Value, json};
 
 use crate::kinds::Kind;
+use crate::limits::{WARNING_CHARS_MAX, WARNINGS_CHARS_MAX};
 
 /// A response's body: whole, or a stream that is flushed chunk by chunk.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -34,11 +35,6 @@ pub(crate) fn json_body(status: StatusCode, value: &Value) -> Response<Body> {
 pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     whole(status, "text/plain; charset=utf-8", text)
 }
-
-/// Characters of all warnings of a response, and of each where they are more, as in the real server: clients read no
-/// head of any size.
-const WARNINGS_CHARS_MAX: usize = 4 * 1024;
-const WARNING_CHARS_MAX: usize = 256;
 
 /// Puts `Warning` headers on a response.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {

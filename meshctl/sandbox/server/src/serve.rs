@@ -6,7 +6,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -25,19 +24,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Keys, user_of_certificate};
-use crate::dispatch::BODY_BYTES_MAX;
+use crate::limits::{ACCEPT_PAUSE, BODY_BYTES_MAX, CONNECTIONS_MAX, H2_STREAMS_MAX, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT};
 use crate::reply::{Body, Refusal};
 use crate::stream::sessions::{Sessions, Upgrade};
 use crate::{Server, User};
-
-/// A client that does not finish its handshake in this time is dropped.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections at once.
-const CONNECTIONS_MAX: usize = 10_000;
-/// After `accept` fails (no file descriptors).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +112,7 @@ async fn connection(server: Server, acceptor: TlsAcceptor, sessions: Sessions, s
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(250);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(H2_STREAMS_MAX);
     if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
         tracing::debug!(%peer, error = &*error, "connection ended");
     }

@@ -15,15 +15,13 @@ use nix::sys::socket::{
 
 use super::netlink::{LOOPBACK, Netlink, Route};
 use super::wire::{PodUp, SocketKind};
+use crate::limits::DATAGRAMS_WAITING_BYTES;
 use crate::net::{API_ADDRESS, DNS_ADDRESS, GATEWAY_ADDRESS, SERVICE_PREFIX};
 
 const LINK_MTU: u32 = 65_535;
 /// Link numbers of Pods begin here, above whatever a new namespace has.
 const LINK_BASE: u32 = 1_000;
 const BACKLOG: i32 = 4096;
-/// Datagrams that wait while the daemon is busy: a query that finds no room costs its sender five seconds. The kernel
-/// gives at the most what `net.core.rmem_max` allows.
-const DATAGRAMS_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// A Pod's namespaces, held by descriptor.
 pub(crate) struct PodSpaces {

@@ -13,13 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::sys;
-
-/// The longest body that travels inside a datagram, in bytes.
-const INLINE_BYTES_MAX: usize = 60 * 1024;
-/// The longest body at all, in bytes.
-const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// The most descriptors in one message.
-pub(crate) const DESCRIPTORS_MAX: usize = 64;
+use crate::limits::{BODY_BYTES_MAX, DESCRIPTORS_MAX, INLINE_BYTES_MAX};
 
 /// A request with its number.
 #[derive(Debug, Serialize, Deserialize)]

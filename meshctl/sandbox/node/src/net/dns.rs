@@ -16,13 +16,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::names::{Found, Names};
+use crate::limits::{ALIASES_MAX, DATAGRAM_BYTES_MAX, DNS_CONNECTIONS_MAX, DNS_IDLE_TIMEOUT, PLAIN_DATAGRAM_BYTES_MAX};
 
 const TTL_SECONDS: u32 = 5;
-const DATAGRAM_BYTES_MAX: usize = 1232;
-const PLAIN_DATAGRAM_BYTES_MAX: usize = 512;
-const CONNECTIONS_MAX: usize = 256;
-const IDLE: std::time::Duration = std::time::Duration::from_secs(10);
-const ALIASES_MAX: usize = 8;
 /// After `accept` fails (no file descriptors).
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -124,7 +120,7 @@ pub(crate) async fn serve_connections(
     names: watch::Receiver<Arc<Names>>,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(DNS_CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -157,12 +153,12 @@ async fn serve_one(mut stream: TcpStream, names: watch::Receiver<Arc<Names>>) ->
             let mut query = vec![0; usize::from(length)];
             stream.read_exact(&mut query).await.map(|_| query)
         };
-        let Ok(query) = tokio::time::timeout(IDLE, query).await else { return Ok(()) };
+        let Ok(query) = tokio::time::timeout(DNS_IDLE_TIMEOUT, query).await else { return Ok(()) };
         let now = Arc::clone(&names.borrow());
         let Some(reply) = answer(&now, &query?, usize::from(u16::MAX)) else { return Ok(()) };
         let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
         let reply = [&length.to_be_bytes(), reply.as_slice()].concat();
-        let Ok(written) = tokio::time::timeout(IDLE, stream.write_all(&reply)).await else { return Ok(()) };
+        let Ok(written) = tokio::time::timeout(DNS_IDLE_TIMEOUT, stream.write_all(&reply)).await else { return Ok(()) };
         written?;
     }
 }

@@ -14,10 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::keeper::wire::Place;
+use crate::limits::RELAYED_MAX;
 use crate::link::Link;
 
-/// The most relayed connections at once.
-const CONNECTIONS_MAX: usize = 16_384;
 /// After `accept` fails (no file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -70,7 +69,7 @@ pub(crate) struct HostRefused {
 
 impl Relays {
     pub(crate) fn new(link: Link) -> Self {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(RELAYED_MAX));
         Self { link, running: BTreeMap::new(), places, refused: BTreeSet::new() }
     }
 
@@ -144,7 +143,7 @@ where
                             drop(place);
                         });
                     }
-                    Err(_) => tracing::warn!(limit = CONNECTIONS_MAX, "too many relayed connections; one refused"),
+                    Err(_) => tracing::warn!(limit = RELAYED_MAX, "too many relayed connections; one refused"),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "relay cannot accept");

@@ -8,9 +8,7 @@ use std::fmt::{self, Write};
 use std::net::Ipv4Addr;
 
 use super::{API_ADDRESS, DNS_ADDRESS, SERVICE_PREFIX};
-
-/// The most elements in one transaction: nft's socket buffer takes no more (EMSGSIZE).
-const ELEMENTS_MAX: usize = 400;
+use crate::limits::ELEMENTS_MAX;
 
 /// A transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -21,12 +21,11 @@ use super::probe::{Asked, Counter, ProbeError, Rhythm};
 use super::status::{Ended, State};
 use crate::event::Tone;
 use crate::keeper::wire::{Exit, Request};
+use crate::limits::LAST_WORDS_BYTES_MAX;
 use crate::link::{Launched, Streams};
 
 /// What SIGKILL leaves.
 const EXIT_KILLED: i32 = 137;
-/// The longest reason that a container may leave, in bytes.
-const LAST_WORDS_BYTES_MAX: u64 = 4096;
 
 impl Supervised {
     /// Stays with a run until it has ended.

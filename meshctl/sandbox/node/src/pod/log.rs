@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-/// A log is rotated at this size, in bytes; one older part is kept.
-const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
+use crate::limits::{LINE_BYTES_MAX, LOG_BYTES_MAX, OUTPUT_READ_BYTES};
 
 /// Which of a process's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,8 +206,7 @@ pub(crate) async fn pump<R: tokio::io::AsyncRead + Unpin>(
     mut each: impl FnMut(&[u8]),
 ) {
     use tokio::io::AsyncReadExt;
-    const LINE_BYTES_MAX: usize = 16 * 1024;
-    let mut buffer = vec![0; 32 * 1024];
+    let mut buffer = vec![0; OUTPUT_READ_BYTES];
     let mut line = Vec::new();
     loop {
         let length = match from.read(&mut buffer).await {

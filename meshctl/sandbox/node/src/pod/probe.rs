@@ -16,9 +16,9 @@ use tokio::net::TcpStream;
 
 use super::live::Runner;
 use crate::keeper::wire::Place;
+use crate::limits::PROBE_SHOWN_BYTES_MAX;
 use crate::link::{Link, LinkError};
 
-const SHOWN_BYTES_MAX: usize = 1024;
 const FIRST_OK: u16 = 200;
 const FIRST_BAD: u16 = 400;
 
@@ -195,8 +195,8 @@ impl Asked {
         launched.begun().await?;
         let mut text = Vec::new();
         if let crate::link::Streams::Pipes { stdout, stderr, .. } = &mut launched.streams {
-            let mut out = stdout.take(SHOWN_BYTES_MAX as u64);
-            let mut errors = stderr.take(SHOWN_BYTES_MAX as u64);
+            let mut out = stdout.take(PROBE_SHOWN_BYTES_MAX as u64);
+            let mut errors = stderr.take(PROBE_SHOWN_BYTES_MAX as u64);
             let mut more = Vec::new();
             let (first, second) = tokio::join!(out.read_to_end(&mut text), errors.read_to_end(&mut more));
             first.map_err(LinkError::from)?;

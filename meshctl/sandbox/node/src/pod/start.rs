@@ -20,10 +20,10 @@ use crate::event::Tone;
 use crate::image::{Image, LINKS, PROGRAMS};
 use crate::keeper::birth::Users;
 use crate::keeper::wire::{Command, Exit, Mount, Programs, Start};
+use crate::limits::OUTPUT_PIECES_MAX;
 use crate::link::{Launched, Streams};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const OUTPUT_PIECES_MAX: usize = 256;
 
 /// Why a container does not start, with the reason its status shows.
 pub(super) struct NotStarted {

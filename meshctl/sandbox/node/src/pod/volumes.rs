@@ -17,11 +17,10 @@ use kube::{Api, Client};
 
 use super::env::{self, EnvError, Place};
 use crate::keeper::wire::{self, FileEntry, HostKind, Request};
+use crate::limits::{EMPTY_BYTES_MAX, MEMORY_BYTES_MAX};
 use crate::link::{Link, LinkError};
 
 const FILE_MODE: i32 = 0o644;
-const EMPTY_BYTES_MAX: u64 = 1 << 30;
-const MEMORY_BYTES_MAX: u64 = 256 << 20;
 const TOKEN_SECONDS: i64 = 3600;
 /// Files are looked at again this often.
 pub(crate) const REFRESH: Duration = Duration::from_secs(10);

@@ -9,11 +9,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::core::Core;
+use crate::limits::TOKEN_BYTES_MAX;
 use crate::object;
 use crate::{User, clock};
 
-/// Largest token that is looked at.
-const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Longest life, and the shortest, that a token may ask for.
 pub(crate) const LIFE_MAX: i64 = 1 << 32;
 pub(crate) const LIFE_MIN: i64 = 600;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::resource::{Key, Resource};
+use crate::limits::{EVENTS_REMEMBERED_MAX, EVENTS_WAITING_MAX};
 
 /// Something to tell about an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,11 +52,6 @@ impl About {
 #[derive(Clone)]
 pub(crate) struct Recorder(mpsc::Sender<Report>);
 
-/// Reports that may wait to be written; more are dropped.
-const WAITING_MAX: usize = 1024;
-/// Events remembered to raise their count.
-const REMEMBERED_MAX: usize = 1024;
-
 impl Recorder {
     pub(crate) fn record(&self, report: Report) {
         if self.0.try_send(report).is_err() {
@@ -66,7 +62,7 @@ impl Recorder {
 
 /// A recorder, and the task that writes what it is given.
 pub(crate) fn recorder(client: kube::Client) -> (Recorder, impl Future<Output = ()> + Send) {
-    let (sender, mut reports) = mpsc::channel::<Report>(WAITING_MAX);
+    let (sender, mut reports) = mpsc::channel::<Report>(EVENTS_WAITING_MAX);
     let writing = async move {
         let mut known = VecDeque::new();
         while let Some(report) = reports.recv().await {
@@ -108,7 +104,7 @@ async fn write(
     let name = format!("{}.{:x}", report.about.key.name, now.as_nanosecond());
     let url = resource.collection(namespace);
     ask(client, "POST", &url, "application/json", &event(report, namespace, &name, now)).await?;
-    if known.len() >= REMEMBERED_MAX {
+    if known.len() >= EVENTS_REMEMBERED_MAX {
         known.pop_front();
     }
     let About { uid, .. } = report.about.clone();

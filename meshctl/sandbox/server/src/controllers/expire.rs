@@ -10,11 +10,11 @@ use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Preconditions};
 
+use crate::limits::EVENTS_DELETED_AT_ONCE;
+
 /// How long an event is kept after it was last told of.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Events deleted at once.
-const AT_ONCE: usize = 16;
 
 /// Looks now and then, for as long as it is asked to run.
 pub(super) async fn run(client: kube::Client) {
@@ -30,7 +30,8 @@ pub(super) async fn run(client: kube::Client) {
 async fn sweep(client: &kube::Client, now: Timestamp) -> Result<(), kube::Error> {
     let all = Api::<Event>::all(client.clone()).list(&ListParams::default()).await?;
     let old = all.items.into_iter().filter(|event| is_old(event, now));
-    let mut removed = futures::stream::iter(old.map(|event| remove(client, event))).buffer_unordered(AT_ONCE);
+    let mut removed =
+        futures::stream::iter(old.map(|event| remove(client, event))).buffer_unordered(EVENTS_DELETED_AT_ONCE);
     while let Some(done) = removed.next().await {
         done?;
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::resource::{Key, Resource, version_number};
+use crate::limits::GONE_UIDS_MAX;
 
 /// What is kept of an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,9 +41,6 @@ impl Thing {
         self.owners != other.owners || self.finalizers != other.finalizers || self.deleting != other.deleting
     }
 }
-
-/// Uids remembered as gone, so that late news cannot bring them back.
-const GONE_MAX: usize = 16_384;
 
 #[derive(Default)]
 pub(crate) struct Inventory {
@@ -89,7 +87,7 @@ impl Inventory {
         if self.gone.insert(uid.to_owned()) {
             self.gone_in_order.push_back(uid.to_owned());
         }
-        if self.gone_in_order.len() > GONE_MAX
+        if self.gone_in_order.len() > GONE_UIDS_MAX
             && let Some(oldest) = self.gone_in_order.pop_front()
         {
             self.gone.remove(&oldest);
@@ -179,9 +177,9 @@ mod tests {
         inventory.put(thing("a", 1, "o"));
         inventory.remove("a");
         assert!(inventory.is_gone("a") && inventory.get("a").is_none());
-        for number in 0..GONE_MAX {
+        for number in 0..GONE_UIDS_MAX {
             inventory.remove(&number.to_string());
         }
-        assert!(!inventory.is_gone("a") && inventory.gone.len() == GONE_MAX);
+        assert!(!inventory.is_gone("a") && inventory.gone.len() == GONE_UIDS_MAX);
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::resource::Key;
+use crate::limits::{RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX};
 
 /// One thing to look at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,9 +29,6 @@ pub(crate) enum Task {
     /// Whether the object of this uid may stay.
     Garbage(String),
 }
-
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -106,7 +104,7 @@ impl Queue {
             }
         } else {
             let count = state.failures.entry(task.clone()).or_insert(0);
-            let pause = FIRST_PAUSE.saturating_mul(1 << (*count).min(9)).min(LONGEST_PAUSE);
+            let pause = RETRY_PAUSE_FIRST.saturating_mul(1 << (*count).min(9)).min(RETRY_PAUSE_MAX);
             *count = count.saturating_add(1);
             state.push_at(task, Instant::now() + pause);
         }

@@ -17,9 +17,7 @@ use super::pods::{self, Availability};
 use super::resource::{Key, Resource};
 use super::work::Outcome;
 use super::write::{CreateReport, Policy, Write};
-
-/// Pods made or deleted in one go; the rest follows.
-const BURST: usize = 500;
+use crate::limits::PODS_AT_ONCE;
 
 /// What is to be written for a ReplicaSet, given its Pods and those of its namespace that nobody manages.
 pub(crate) fn reconcile(set: &ReplicaSet, own: &[Arc<Pod>], orphans: &[Arc<Pod>], now: Timestamp) -> Outcome {
@@ -63,7 +61,7 @@ fn resize(set: &ReplicaSet, mine: &mut [&Pod]) -> Vec<Write> {
         let object = pods::from_template(template, &key.namespace, &format!("{}-", key.name), &owner, &[]);
         let made = report("SuccessfulCreate", "Created pod: {}".to_owned());
         let create = Write::Create { object, report: Some(CreateReport { made, failed: Some("FailedCreate") }) };
-        return vec![create; (wanted - mine.len()).min(BURST)];
+        return vec![create; (wanted - mine.len()).min(PODS_AT_ONCE)];
     }
     let Some(resource) = Resource::builtin("Pod").map(Arc::new) else { return Vec::new() };
     let too_many = mine.len() - wanted;
@@ -75,7 +73,7 @@ fn resize(set: &ReplicaSet, mine: &mut [&Pod]) -> Vec<Write> {
         policy: Policy::Background,
         report: Some(report("SuccessfulDelete", format!("Deleted pod: {}", Key::of(*pod).name))),
     };
-    mine.iter().take(too_many.min(BURST)).map(delete).collect()
+    mine.iter().take(too_many.min(PODS_AT_ONCE)).map(delete).collect()
 }
 
 fn status(set: &ReplicaSet, mine: &[&Pod], now: Timestamp, outcome: &mut Outcome) -> ReplicaSetStatus {

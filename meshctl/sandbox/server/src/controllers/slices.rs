@@ -13,9 +13,8 @@ use serde_json::json;
 use super::resource::{Key, Resource};
 use super::world::SERVICE_LABEL;
 use super::write::{Policy, Write};
+use crate::limits::SLICE_ENDPOINTS_MAX;
 
-/// Endpoints of one slice at most.
-const ENDPOINTS_MAX: usize = 100;
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// Who makes slices; each touches only its own.
@@ -85,7 +84,7 @@ pub(crate) fn fill(
             .map(|slice| slice.endpoints.iter().filter_map(|endpoint| rest.remove(&address(endpoint))).collect())
             .collect();
         for endpoints in &mut kept {
-            while endpoints.len() < ENDPOINTS_MAX
+            while endpoints.len() < SLICE_ENDPOINTS_MAX
                 && let Some((_, endpoint)) = rest.pop_first()
             {
                 endpoints.push(endpoint);
@@ -104,7 +103,7 @@ pub(crate) fn fill(
         }
         let mut rest: Vec<Endpoint> = rest.into_values().collect();
         while !rest.is_empty() || !was_there && !any {
-            let more = rest.split_off(rest.len().min(ENDPOINTS_MAX));
+            let more = rest.split_off(rest.len().min(SLICE_ENDPOINTS_MAX));
             unplaced.push((family, group.ports.clone(), std::mem::replace(&mut rest, more)));
             any = true;
         }

@@ -18,13 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::resource::{Key, Resource, text};
 use super::world::World;
-
-/// Changes of CRDs that may wait; watching waits with them.
-const DEFINITIONS_WAITING: usize = 64;
+use crate::limits::DEFINITIONS_WAITING_MAX;
 
 /// Watches until told to stop.
 pub(crate) async fn run(client: kube::Client, world: Arc<World>, stop: CancellationToken) {
-    let (definitions, mut defined) = mpsc::channel(DEFINITIONS_WAITING);
+    let (definitions, mut defined) = mpsc::channel(DEFINITIONS_WAITING_MAX);
     let mut watches = JoinSet::new();
     let mut by_kind = Watches::new();
     for resource in served(&client, &stop).await {

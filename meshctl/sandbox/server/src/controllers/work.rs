@@ -14,9 +14,7 @@ use super::resource::Key;
 use super::world::World;
 use super::write::{Write, WriteError, Writer};
 use super::{daemon_set, deployment, endpoints, garbage, job, namespace, replica_set, scheduler};
-
-/// Tasks at once: enough that a webhook that does not answer holds up only those that need it.
-const AT_ONCE: usize = 64;
+use crate::limits::TASKS_MAX;
 
 /// What a controller wants.
 #[derive(Debug, Default, PartialEq)]
@@ -44,7 +42,7 @@ pub(crate) async fn run(world: Arc<World>, writer: Writer, stop: CancellationTok
                     tracing::error!(error = &error as &dyn std::error::Error, "a controller failed");
                 }
             }
-            task = world.queue().next(), if running.len() < AT_ONCE => {
+            task = world.queue().next(), if running.len() < TASKS_MAX => {
                 running.spawn(one(world.clone(), writer.clone(), task));
             }
         }

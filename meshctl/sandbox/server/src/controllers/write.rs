@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::event::{Recorder, Report};
 use super::resource::{Key, Resource, text, version_number};
 use super::world::World;
+use crate::limits::CREATES_AT_ONCE;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,9 +89,6 @@ pub(crate) struct Writer {
     world: Arc<World>,
     recorder: Recorder,
 }
-
-/// How many objects are made at once.
-const CREATES_AT_ONCE: usize = 16;
 
 impl Writer {
     pub(crate) fn new(client: kube::Client, world: Arc<World>, recorder: Recorder) -> Self {

@@ -4,19 +4,17 @@
 
 use serde_json::Value;
 
+use crate::limits::PATCH_OPERATIONS_MAX;
 use crate::reply::Refusal;
-
-/// Operations that one patch may have, as in the real server.
-const OPERATIONS_MAX: usize = 10_000;
 
 pub(crate) fn parse(body: &[u8]) -> Result<json_patch::Patch, Refusal> {
     let patch: json_patch::Patch =
         serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
-    if patch.0.len() > OPERATIONS_MAX {
+    if patch.0.len() > PATCH_OPERATIONS_MAX {
         return Err(Refusal::new(
             413,
             "RequestEntityTooLarge",
-            format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}", patch.0.len()),
+            format!("The allowed maximum operations in a JSON patch is {PATCH_OPERATIONS_MAX}, got {}", patch.0.len()),
         ));
     }
     Ok(patch)

@@ -7,11 +7,9 @@ use serde_json::{Value, json};
 
 use super::fields::{self, FieldSet};
 use crate::kinds::{Kind, Model};
+use crate::limits::UPDATERS_MAX;
 use crate::schema::shape::Shape;
 use crate::{clock, object};
-
-/// Managers that update which are kept apart; the oldest beyond are counted as one.
-const UPDATERS_MAX: usize = 10;
 
 /// One line of the record.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,15 +13,12 @@ use redb::{Database, Durability, ReadableTable, TableDefinition};
 use serde::de::IgnoredAny;
 use tokio::sync::oneshot;
 
+use crate::limits::{BATCH_WRITES_MAX, CACHE_BYTES};
+
 /// Key: resource, namespace and name, joined by NUL. Value: the object's revision (8 bytes, big endian) and its JSON.
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 const REVISION: &str = "revision";
-
-/// Writes that one transaction takes at most.
-const BATCH_MAX: usize = 1024;
-/// redb's own page cache; the index in memory answers all reads.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The database could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +154,7 @@ fn read(database: &Database) -> Result<(Vec<Raw>, u64), redb::Error> {
 fn write_all(database: &Database, ops: &mpsc::Receiver<Op>, broken: &AtomicBool) {
     while let Ok(first) = ops.recv() {
         let mut batch = vec![first];
-        while batch.len() < BATCH_MAX
+        while batch.len() < BATCH_WRITES_MAX
             && let Ok(next) = ops.try_recv()
         {
             batch.push(next);

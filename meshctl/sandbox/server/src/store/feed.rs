@@ -9,11 +9,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Item, Store};
-
-/// Changes kept for a resource.
-const CHANGES_MAX: usize = 8_192;
-/// Bytes of objects kept alive by them.
-const BYTES_MAX: usize = 8 * 1024 * 1024;
+use crate::limits::{CHANGES_BYTES_MAX, CHANGES_MAX};
 
 /// One write.
 #[derive(Debug, Clone)]
@@ -48,7 +44,7 @@ impl Feed {
         self.bytes += change.bytes();
         let revision = change.revision;
         self.changes.push_back(change);
-        while self.changes.len() > CHANGES_MAX || (self.bytes > BYTES_MAX && self.changes.len() > 1) {
+        while self.changes.len() > CHANGES_MAX || (self.bytes > CHANGES_BYTES_MAX && self.changes.len() > 1) {
             if let Some(old) = self.changes.pop_front() {
                 self.bytes -= old.bytes();
                 self.dropped = old.revision;

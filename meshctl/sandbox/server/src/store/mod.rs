@@ -18,10 +18,10 @@ pub use disk::DiskError;
 use disk::{Disk, Op};
 pub(crate) use feed::{Change, Seen, Watch};
 
+use crate::limits::OBJECT_BYTES_MAX;
+
 /// Revisions skipped at every start: writes that were seen but not yet on disk when the process was killed had these.
 const REVISION_GAP: u64 = 1_000;
-/// Largest object.
-pub(crate) const OBJECT_BYTES_MAX: usize = 1_572_864;
 
 /// One version of one object.
 #[derive(Debug)]

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
@@ -22,15 +21,10 @@ use super::sessions::Upgrade;
 use super::spdy::{self, Frames, Incoming};
 use super::websocket::{self, Socket};
 use crate::core::Core;
+use crate::limits::{CLOSE_TIMEOUT, COPY_BYTES, PROGRAM_PIPE_BYTES, SIZES_WAITING_MAX, STREAMS_TIMEOUT};
 use crate::reply::{Body, Refusal};
 use crate::verb::Call;
 use crate::{Attachment, ExecRequest, Kubelet, PodRef, StreamError, TerminalSize};
-
-/// Bytes between the client and the program, each way.
-const PIPE_BYTES: usize = 64 * 1024;
-/// The client must open its streams in this time.
-const STREAMS_TIMEOUT: Duration = Duration::from_secs(30);
-const SIZES_MAX: usize = 8;
 
 /// What is to be run, and with which streams.
 struct Plan {
@@ -54,13 +48,13 @@ struct Ends {
 impl Plan {
     fn pipes(&self) -> (Attachment, Ends) {
         let pipe = |wanted: bool| {
-            let (near, far) = tokio::io::duplex(PIPE_BYTES);
+            let (near, far) = tokio::io::duplex(PROGRAM_PIPE_BYTES);
             wanted.then_some((near, far)).unzip()
         };
         let (stdin_near, stdin_far) = pipe(self.stdin);
         let (stdout_near, stdout_far) = pipe(self.stdout);
         let (stderr_near, stderr_far) = pipe(self.stderr);
-        let (resize, sizes) = mpsc::channel(SIZES_MAX);
+        let (resize, sizes) = mpsc::channel(SIZES_WAITING_MAX);
         let streams = Attachment {
             stdin: stdin_far.map(|end| Box::pin(end) as _),
             stdout: stdout_far.map(|end| Box::pin(end) as _),
@@ -176,7 +170,7 @@ async fn to_client(
     end: Option<DuplexStream>,
 ) -> io::Result<()> {
     let Some(mut end) = end else { return Ok(()) };
-    let mut buffer = vec![0; 32 * 1024];
+    let mut buffer = vec![0; COPY_BYTES];
     loop {
         let size = end.read(&mut buffer).await?;
         if size == 0 {
@@ -296,13 +290,13 @@ async fn session(plan: Plan, mut opened: mpsc::Receiver<Incoming>, frames: Frame
     };
     // The client closes when it has read the status; until then the connection stays.
     let wait = async { while opened.recv().await.is_some() {} };
-    tokio::time::timeout(Duration::from_secs(2), wait).await.ok();
+    tokio::time::timeout(CLOSE_TIMEOUT, wait).await.ok();
     done
 }
 
 async fn pump(frames: &Frames, id: u32, end: Option<DuplexStream>) -> io::Result<()> {
     let Some(mut end) = end else { return Ok(()) };
-    let mut buffer = vec![0; 32 * 1024];
+    let mut buffer = vec![0; COPY_BYTES];
     loop {
         let size = end.read(&mut buffer).await?;
         if size == 0 {

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
@@ -23,19 +22,11 @@ use super::sessions::Upgrade;
 use super::spdy::{self, Frames, Incoming, Reset};
 use super::websocket::{self, Socket};
 use crate::core::Core;
+use crate::limits::{COPY_BYTES, FORWARDED_MAX, FORWARDED_MESSAGES_MAX, PAIR_TIMEOUT, STALL_TIMEOUT};
 use crate::object;
 use crate::reply::{Body, Refusal};
 use crate::verb::Call;
 use crate::{Duplex, Kubelet, PodRef};
-
-/// Connections that one client carries at once.
-const CONNECTIONS_MAX: usize = 256;
-/// Messages that wait for a slow connection.
-const QUEUE: usize = 64;
-/// The other stream of a connection must come in this time, as in the real server.
-const PAIR_TIMEOUT: Duration = Duration::from_secs(30);
-/// A Pod that reads nothing for so long, while that holds up other connections, loses its own.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 struct Source {
@@ -109,7 +100,7 @@ pub(crate) fn run(core: &Core, call: &Call, upgrade: Option<Upgrade>) -> Result<
         .collect::<Result<_, _>>()
         .map_err(Refusal::bad_request)?;
     let tunnel = protocol == ours[0];
-    if !tunnel && (ports.is_empty() || ports.len() > CONNECTIONS_MAX / 2) {
+    if !tunnel && (ports.is_empty() || ports.len() > FORWARDED_MAX / 2) {
         return Err(Refusal::bad_request("query parameter \"ports\" is required"));
     }
     let response = websocket::accept(&call.headers, protocol)?;
@@ -173,7 +164,7 @@ async fn connections(source: Source, mut opened: mpsc::Receiver<Incoming>, frame
                         Err(stream) => stream,
                     },
                 };
-                if connections.len() >= CONNECTIONS_MAX {
+                if connections.len() >= FORWARDED_MAX {
                     frames.reset(stream.id, Reset::Refused).await?;
                     continue;
                 }
@@ -237,7 +228,7 @@ async fn pair(source: &Source, frames: &Frames, error: u32, mut data: Incoming) 
         std::future::pending::<()>().await;
     };
     let outward = async {
-        let mut buffer = vec![0; 32 * 1024];
+        let mut buffer = vec![0; COPY_BYTES];
         while let Ok(size) = reader.read(&mut buffer).await {
             if size == 0 {
                 break;
@@ -282,7 +273,7 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8], from: &Incoming
 /// Port i: channel 2i carries data, 2i+1 errors; the server first names the port on each.
 async fn over_channels(source: Source, socket: Socket, ports: &[u16]) -> io::Result<()> {
     let (mut sink, mut stream) = socket.split();
-    let (out, mut queue) = mpsc::channel::<Message>(QUEUE);
+    let (out, mut queue) = mpsc::channel::<Message>(FORWARDED_MESSAGES_MAX);
     let mut inputs = Vec::new();
     let mut connections = JoinSet::new();
     for (index, port) in ports.iter().enumerate() {
@@ -291,7 +282,7 @@ async fn over_channels(source: Source, socket: Socket, ports: &[u16]) -> io::Res
             let [low, high] = port.to_le_bytes();
             sink.send(Message::Binary(Bytes::from(vec![number, low, high]))).await.map_err(io::Error::other)?;
         }
-        let (input, bytes) = mpsc::channel::<Bytes>(QUEUE);
+        let (input, bytes) = mpsc::channel::<Bytes>(FORWARDED_MESSAGES_MAX);
         inputs.push(input);
         connections.spawn(one_channel(source.clone(), *port, channel, bytes, out.clone()));
     }
@@ -365,7 +356,7 @@ async fn one_channel(
         std::future::pending::<()>().await;
     };
     let outward = async {
-        let mut buffer = vec![0; 32 * 1024];
+        let mut buffer = vec![0; COPY_BYTES];
         while let Ok(size) = reader.read(&mut buffer).await {
             if size == 0 || out.send(message(channel, &buffer[..size])).await.is_err() {
                 break;

@@ -11,6 +11,10 @@ use flate2::{Decompress, FlushDecompress};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use crate::limits::{
+    FRAME_BYTES_MAX, HEADER_BYTES_MAX, OPEN_STREAMS_MAX, STREAM_FRAMES_MAX, STREAMS_MAX, WRITE_FRAMES_MAX,
+};
+
 /// The dictionary that header blocks are compressed with.
 static DICTIONARY: &[u8] = include_bytes!("spdy3.dictionary");
 
@@ -22,20 +26,6 @@ const PING: u16 = 6;
 const GOAWAY: u16 = 7;
 const WINDOW_UPDATE: u16 = 9;
 const FLAG_FIN: u8 = 1;
-
-/// Largest frame that is read.
-const FRAME_BYTES_MAX: usize = 1024 * 1024;
-/// Largest header block, unpacked.
-const HEADER_BYTES_MAX: usize = 64 * 1024;
-/// Streams open at once.
-const STREAMS_MAX: usize = 256;
-/// Frames that wait for a slow reader of a stream. `kubectl` minds no windows: when they are full, every stream of the
-/// connection waits, so a reader must not stay away for long.
-const STREAM_QUEUE: usize = 64;
-/// Frames that wait to be written.
-const WRITE_QUEUE: usize = 64;
-/// New streams that wait to be taken.
-const OPEN_QUEUE: usize = 32;
 
 /// Why a stream is ended early; the numbers are the protocol's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +47,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Whether what waits here holds up the other streams of the connection.
     pub(super) fn holds_up_others(&self) -> bool {
-        self.data.len() >= STREAM_QUEUE
+        self.data.len() >= STREAM_FRAMES_MAX
     }
 }
 
@@ -108,8 +98,8 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (reader, writer) = tokio::io::split(socket);
-    let (frames, queue) = mpsc::channel(WRITE_QUEUE);
-    let (opened, streams) = mpsc::channel(OPEN_QUEUE);
+    let (frames, queue) = mpsc::channel(WRITE_FRAMES_MAX);
+    let (opened, streams) = mpsc::channel(OPEN_STREAMS_MAX);
     let frames = Frames(frames);
     let session =
         Session { frames: frames.clone(), opened, streams: HashMap::new(), headers: Headers::new(), packed: false };
@@ -217,7 +207,7 @@ impl Session {
         if self.streams.len() >= STREAMS_MAX {
             return self.frames.reset(id, Reset::Refused).await;
         }
-        let (sender, data) = mpsc::channel(STREAM_QUEUE);
+        let (sender, data) = mpsc::channel(STREAM_FRAMES_MAX);
         if flags & FLAG_FIN == 0 {
             self.streams.insert(id, sender);
         }

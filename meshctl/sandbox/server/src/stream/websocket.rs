@@ -18,12 +18,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
+use crate::limits::{COPY_BYTES, SOCKET_PIPE_BYTES};
 use crate::reply::{Body, Refusal};
 
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
-/// Bytes between a WebSocket and the byte stream over it.
-const PIPE_BYTES: usize = 64 * 1024;
 
 /// Whether the request wants a WebSocket.
 pub(super) fn wanted(headers: &HeaderMap) -> bool {
@@ -71,7 +69,7 @@ pub(super) fn close() -> Message {
 
 /// A byte stream whose bytes travel in binary messages; the future carries them.
 pub(super) fn bytes_over(socket: Socket) -> (DuplexStream, impl Future<Output = io::Result<()>> + Send) {
-    let (near, far) = tokio::io::duplex(PIPE_BYTES);
+    let (near, far) = tokio::io::duplex(SOCKET_PIPE_BYTES);
     let run = async move {
         let (mut sink, mut stream) = socket.split();
         let (mut reader, mut writer) = tokio::io::split(far);
@@ -86,7 +84,7 @@ pub(super) fn bytes_over(socket: Socket) -> (DuplexStream, impl Future<Output = 
             writer.shutdown().await
         };
         let outward = async {
-            let mut buffer = vec![0; 32 * 1024];
+            let mut buffer = vec![0; COPY_BYTES];
             loop {
                 let size = reader.read(&mut buffer).await?;
                 if size == 0 {

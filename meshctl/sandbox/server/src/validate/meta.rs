@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use crate::kinds::Kind;
+use crate::limits::ANNOTATION_BYTES_MAX;
 use crate::object;
 use crate::reply::Cause;
 
@@ -13,9 +14,6 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
 const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const LABEL_NAME: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-
-/// Annotations of one object, keys and values.
-const ANNOTATION_BYTES_MAX: usize = 256 * 1024;
 
 fn edges(text: &str, ok: impl Fn(char) -> bool) -> bool {
     text.chars().next().is_some_and(&ok) && text.chars().next_back().is_some_and(ok)

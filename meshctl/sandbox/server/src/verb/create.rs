@@ -11,12 +11,10 @@ use super::{Call, input};
 use crate::admission::{self, Operation};
 use crate::core::Core;
 use crate::kinds::Kind;
+use crate::limits::GENERATE_ATTEMPTS_MAX;
 use crate::reply::{self, Body, Cause, Refusal};
 use crate::store::{Expect, WriteError};
 use crate::{clock, convert, defaults, form, object, patch, validate};
-
-/// Tries to find a free generated name.
-const GENERATE_ATTEMPTS: usize = 8;
 
 pub(crate) async fn run(core: &Core, call: &Call) -> Result<Response<Body>, Refusal> {
     let mut warnings = Vec::new();
@@ -189,7 +187,7 @@ async fn insert(core: &Core, kind: &Kind, value: &mut Value, origin: Name) -> Re
         let (namespace, name) = (object::namespace(value).to_owned(), object::name(value).to_owned());
         match core.store.put(&kind.storage, &namespace, &name, Expect::Absent, stored).await {
             Ok(item) => return Ok(convert::view(kind, &item)),
-            Err(WriteError::Exists) if origin == Name::Generated && attempt < GENERATE_ATTEMPTS => {
+            Err(WriteError::Exists) if origin == Name::Generated && attempt < GENERATE_ATTEMPTS_MAX => {
                 let base = object::text(value, "/metadata/generateName").to_owned();
                 object::metadata(value).insert("name".to_owned(), format!("{base}{}", suffix()).into());
             }
@@ -214,7 +212,7 @@ pub(crate) fn refuse(kind: &Kind, name: &str, error: &WriteError) -> Refusal {
         WriteError::TooLarge { .. } => Refusal::new(
             413,
             "RequestEntityTooLarge",
-            format!("Request entity too large: limit is {}", crate::store::OBJECT_BYTES_MAX),
+            format!("Request entity too large: limit is {}", crate::limits::OBJECT_BYTES_MAX),
         ),
         WriteError::Disk => Refusal::internal(error.to_string()),
     }

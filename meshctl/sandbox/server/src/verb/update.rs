@@ -11,12 +11,10 @@ use super::{Call, input};
 use crate::admission::{self, Operation};
 use crate::core::Core;
 use crate::kinds::Kind;
+use crate::limits::UPDATE_ATTEMPTS_MAX;
 use crate::reply::{self, Body, Cause, Refusal};
 use crate::store::{Expect, Item, WriteError};
 use crate::{clock, convert, defaults, form, object, patch, validate};
-
-/// Lost races before giving up.
-const ATTEMPTS: usize = 16;
 
 pub(crate) async fn run(core: &Core, call: &Call) -> Result<Response<Body>, Refusal> {
     let mut warnings = Vec::new();
@@ -66,7 +64,7 @@ pub(crate) async fn change(
     let kind = &call.target.kind;
     let dry_run = call.dry_run()?;
     let said_before = warnings.len();
-    for _ in 0..ATTEMPTS {
+    for _ in 0..UPDATE_ATTEMPTS_MAX {
         // What an attempt that lost its race was warned of is said again by the next.
         warnings.truncate(said_before);
         let item = stored(core, call)?;

@@ -22,16 +22,10 @@ use super::read::{self, Selection};
 use crate::core::Core;
 use crate::form::{Form, Rows};
 use crate::kinds::Kind;
+use crate::limits::{BOOKMARK_EVERY, WATCH_EVENTS_WAITING_MAX, WATCH_SECONDS};
 use crate::reply::{Body, Cause, Refusal};
 use crate::store::{Change, Item, Seen, Watch};
 use crate::{convert, object};
-
-/// Between bookmarks.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
-/// A watch without its own limit ends between this and twice this, as the real server's do.
-const LIFETIME: u64 = 1_800;
-/// Events that wait for a slow client before the watch stops reading the history.
-const QUEUE: usize = 16;
 
 struct Session {
     kind: std::sync::Arc<Kind>,
@@ -73,12 +67,12 @@ pub(crate) fn run(core: &Core, call: &Call) -> Result<Response<Body>, Refusal> {
         }
     };
     let lifetime = match call.query.filled("timeoutSeconds").and_then(|text| text.parse::<u64>().ok()) {
-        Some(0) | None => rand::rng().random_range(LIFETIME..2 * LIFETIME),
+        Some(0) | None => rand::rng().random_range(WATCH_SECONDS..2 * WATCH_SECONDS),
         Some(seconds) => seconds,
     };
     let deadline = Instant::now() + Duration::from_secs(lifetime);
     let watch = core.store.watch(&kind.storage, after);
-    let (out, queue) = mpsc::channel(QUEUE);
+    let (out, queue) = mpsc::channel(WATCH_EVENTS_WAITING_MAX);
     let session = Session {
         kind: std::sync::Arc::clone(kind),
         rows: form.rows(kind, &call.query)?,

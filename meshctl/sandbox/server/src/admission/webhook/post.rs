@@ -21,10 +21,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::core::Core;
 use crate::kubelet::Duplex;
+use crate::limits::WEBHOOK_ANSWER_BYTES_MAX;
 use crate::object;
-
-/// Largest answer that is read.
-const ANSWER_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 struct Destination {
     /// Host of the URL and name in TLS.
@@ -128,7 +126,7 @@ async fn exchange(core: &Core, config: &Value, to: &Destination, review: &Value)
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| Failed::Call(error.to_string()))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), WEBHOOK_ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| Failed::Call(error.to_string()))?.to_bytes();
         if !status.is_success() {
             let text = String::from_utf8_lossy(&body);
