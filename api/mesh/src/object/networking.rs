@@ -4,6 +4,7 @@
 //! Never here: meaning. Read by `from_json`, used by `model`.
 //! Called by serde.
 
+mod connection_route;
 mod destination_rule;
 mod envoy_filter;
 mod gateway;
@@ -13,6 +14,7 @@ mod traffic_policy;
 mod virtual_service;
 mod workload_group;
 
+pub use self::connection_route::*;
 pub use self::destination_rule::*;
 pub use self::envoy_filter::*;
 pub use self::gateway::*;
