@@ -6,9 +6,11 @@
 
 #![expect(deprecated, reason = "older senders know these fields only")]
 
+mod access_log;
 mod authorization;
 mod cluster;
 mod endpoint;
+mod fault;
 mod http;
 mod listener;
 mod matcher;

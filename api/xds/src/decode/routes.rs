@@ -7,7 +7,7 @@ use std::sync::Arc;
 use api::spec::{Fault, HeaderOps, Mirror, Retry, Route, RouteTable, VirtualHost};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 
-use super::{DecodeError, In, route};
+use super::{DecodeError, In, fault, route};
 
 /// What a table or virtual host says for all its routes.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +46,7 @@ pub(super) fn table(input: &mut In<'_>, path: &str, raw: &pb::RouteConfiguration
             &raw.response_headers_to_remove,
         )?,
         mirrors: route::mirrors(input, path, &raw.request_mirror_policies)?,
-        fault: route::fault(input, &format!("{path}typed_per_filter_config"), &raw.typed_per_filter_config)?,
+        fault: fault::fault(input, &format!("{path}typed_per_filter_config"), &raw.typed_per_filter_config)?,
         ..Table::default()
     };
     let mut virtual_hosts = Vec::with_capacity(raw.virtual_hosts.len());
@@ -101,7 +101,7 @@ pub(super) fn virtual_host(
     if let Some(retry) = &raw.retry_policy {
         below.retry = Some(route::retry(input, &format!("{path}retry_policy."), retry)?);
     }
-    let fault = route::fault(input, &format!("{path}typed_per_filter_config"), &raw.typed_per_filter_config)?;
+    let fault = fault::fault(input, &format!("{path}typed_per_filter_config"), &raw.typed_per_filter_config)?;
     below.fault = fault.or(below.fault);
     below.buffer = route::buffer(raw.request_body_buffer_limit.as_ref(), limit(raw)).or(below.buffer);
     let mut routes: Vec<Route> = Vec::with_capacity(raw.routes.len());

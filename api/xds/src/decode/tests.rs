@@ -4,7 +4,9 @@
 //! filters of Istio's, policies as trees; and what must be refused, with the place it is refused at.
 //! Never here: our own encoding (`encode`'s tests). Run by `cargo test -p api-xds`.
 
+mod clusters;
 mod guards;
+mod tls;
 mod traffic;
 
 use api::{note::Notes, spec::*};
@@ -109,6 +111,10 @@ fn regex(pattern: &str) -> RegexMatcher {
 
 fn string(pattern: MatchPattern) -> StringMatcher {
     StringMatcher { match_pattern: Some(pattern), ignore_case: false }
+}
+
+fn exact(text: &str) -> MatchPattern {
+    MatchPattern::Exact(text.to_owned())
 }
 
 fn http_filter<M: Name>(name: &str, config: &M) -> HttpFilter {
