@@ -104,6 +104,7 @@ fn server_host(judge: &mut Judge<'_>, path: &str, text: &str, namespace: &str) -
     Some(ServerHost { namespace: scope, host })
 }
 
+/// What a server does with the bytes of a connection; fields written `_` are read by `refuse_unkept`.
 fn server_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, protocol: Protocol) -> ServerMode {
     let before = judge.errors();
     let raw::ServerTls {
@@ -112,79 +113,39 @@ fn server_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, protocol
         server_certificate,
         private_key,
         ca_certificates,
-        ca_crl,
+        ca_crl: _,
         credential_name,
-        credential_names,
-        ca_cert_credential_name,
-        tls_certificates,
-        subject_alt_names,
-        verify_certificate_spki,
-        verify_certificate_hash,
+        credential_names: _,
+        ca_cert_credential_name: _,
+        tls_certificates: _,
+        subject_alt_names: _,
+        verify_certificate_spki: _,
+        verify_certificate_hash: _,
         min_protocol_version,
         max_protocol_version,
-        cipher_suites,
-        ecdh_curves,
-        insecure_skip_verify,
+        cipher_suites: _,
+        ecdh_curves: _,
+        insecure_skip_verify: _,
     } = raw;
     let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     if protocol.is_http() {
-        // plain HTTP: all that counts is the redirect
-        if mode.is_some_and(|mode| mode != raw::ServerTlsMode::Passthrough) || set(credential_name).is_some() {
-            judge.warn(
-                path,
-                format!("protocol HTTP has no TLS: only httpsRedirect counts; write protocol HTTPS for {path}"),
-            );
-        }
-        return if *https_redirect == Some(true) { ServerMode::RedirectToHttps } else { ServerMode::Plain };
+        return plain_mode(judge, path, raw);
     }
     if !protocol.is_tls() {
         judge.error(path, "not allowed with this protocol: write HTTPS or TLS");
         return ServerMode::Closed;
     }
     let mode = mode.unwrap_or(raw::ServerTlsMode::Passthrough);
-    let own = [
-        ("serverCertificate", set(server_certificate)),
-        ("privateKey", set(private_key)),
-        ("credentialName", set(credential_name)),
-    ];
-    let needless = match mode {
-        raw::ServerTlsMode::Simple | raw::ServerTlsMode::Mutual | raw::ServerTlsMode::OptionalMutual => "",
-        raw::ServerTlsMode::Passthrough => "TLS is passed on as it is",
-        raw::ServerTlsMode::IstioMutual => "the workload's own certificate is shown",
-        raw::ServerTlsMode::AutoPassthrough => {
-            judge.error(format!("{path}.mode"), "not enforced yet: AUTO_PASSTHROUGH (all other modes are)");
-            ""
-        }
-    };
-    let clients = match mode {
-        raw::ServerTlsMode::Mutual => ServerClients::Proven,
-        raw::ServerTlsMode::OptionalMutual => ServerClients::Optional,
-        raw::ServerTlsMode::Simple
-        | raw::ServerTlsMode::Passthrough
-        | raw::ServerTlsMode::IstioMutual
-        | raw::ServerTlsMode::AutoPassthrough => ServerClients::Anyone,
-    };
+    if mode == raw::ServerTlsMode::AutoPassthrough {
+        judge.error(format!("{path}.mode"), "not enforced yet: AUTO_PASSTHROUGH (all other modes are)");
+    }
+    let clients = clients(mode);
     // roots that no client is checked against would mislead
     let roots = set(ca_certificates);
     judge.not_enforced(roots.is_some() && clients == ServerClients::Anyone, format!("{path}.caCertificates"));
 
-    for (field, _) in own.iter().filter(|(_, value)| !needless.is_empty() && value.is_some()) {
-        judge.error(format!("{path}.{field}"), format!("not allowed with mode {}: {needless}", mode.as_str()));
-    }
-    for (present, field) in [
-        (set(ca_crl).is_some(), "caCrl"),
-        (set(ca_cert_credential_name).is_some(), "caCertCredentialName"),
-        (!credential_names.is_empty(), "credentialNames"),
-        (!tls_certificates.is_empty(), "tlsCertificates"),
-        (!subject_alt_names.is_empty(), "subjectAltNames"),
-        (!verify_certificate_spki.is_empty(), "verifyCertificateSpki"),
-        (!verify_certificate_hash.is_empty(), "verifyCertificateHash"),
-        (!cipher_suites.is_empty(), "cipherSuites"),
-        (!ecdh_curves.is_empty(), "ecdhCurves"),
-        (*insecure_skip_verify == Some(true), "insecureSkipVerify"),
-    ] {
-        judge.not_enforced(present, format!("{path}.{field}"));
-    }
+    refuse_certificate(judge, path, raw, mode);
+    refuse_unkept(judge, path, raw);
     if *https_redirect == Some(true) {
         judge.error(format!("{path}.httpsRedirect"), "only with protocol HTTP");
     }
@@ -205,6 +166,73 @@ fn server_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, protocol
     match certificate(judge, path, mode, clients, set(credential_name), files) {
         Some(certificate) if judge.errors() == before => ServerMode::Tls { certificate, clients, min_version },
         Some(_) | None => ServerMode::Closed,
+    }
+}
+
+fn is_set(text: Option<&str>) -> bool {
+    text.is_some_and(|text| !text.is_empty())
+}
+
+/// Protocol HTTP: all that counts is the redirect.
+fn plain_mode(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls) -> ServerMode {
+    let terminated = raw.mode.is_some_and(|mode| mode != raw::ServerTlsMode::Passthrough);
+    if terminated || is_set(raw.credential_name.as_deref()) {
+        judge.warn(
+            path,
+            format!("protocol HTTP has no TLS: only httpsRedirect counts; write protocol HTTPS for {path}"),
+        );
+    }
+    if raw.https_redirect == Some(true) { ServerMode::RedirectToHttps } else { ServerMode::Plain }
+}
+
+/// Whose certificate is asked for.
+fn clients(mode: raw::ServerTlsMode) -> ServerClients {
+    match mode {
+        raw::ServerTlsMode::Mutual => ServerClients::Proven,
+        raw::ServerTlsMode::OptionalMutual => ServerClients::Optional,
+        raw::ServerTlsMode::Simple
+        | raw::ServerTlsMode::Passthrough
+        | raw::ServerTlsMode::IstioMutual
+        | raw::ServerTlsMode::AutoPassthrough => ServerClients::Anyone,
+    }
+}
+
+/// Refuses a certificate of its own where a server of that mode shows none.
+fn refuse_certificate(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls, mode: raw::ServerTlsMode) {
+    let why = match mode {
+        raw::ServerTlsMode::Passthrough => "TLS is passed on as it is",
+        raw::ServerTlsMode::IstioMutual => "the workload's own certificate is shown",
+        raw::ServerTlsMode::Simple
+        | raw::ServerTlsMode::Mutual
+        | raw::ServerTlsMode::OptionalMutual
+        | raw::ServerTlsMode::AutoPassthrough => return,
+    };
+    for (field, text) in [
+        ("serverCertificate", &raw.server_certificate),
+        ("privateKey", &raw.private_key),
+        ("credentialName", &raw.credential_name),
+    ] {
+        if is_set(text.as_deref()) {
+            judge.error(format!("{path}.{field}"), format!("not allowed with mode {}: {why}", mode.as_str()));
+        }
+    }
+}
+
+/// Refuses what asks for protection that is not given yet.
+fn refuse_unkept(judge: &mut Judge<'_>, path: &str, raw: &raw::ServerTls) {
+    for (present, field) in [
+        (is_set(raw.ca_crl.as_deref()), "caCrl"),
+        (is_set(raw.ca_cert_credential_name.as_deref()), "caCertCredentialName"),
+        (!raw.credential_names.is_empty(), "credentialNames"),
+        (!raw.tls_certificates.is_empty(), "tlsCertificates"),
+        (!raw.subject_alt_names.is_empty(), "subjectAltNames"),
+        (!raw.verify_certificate_spki.is_empty(), "verifyCertificateSpki"),
+        (!raw.verify_certificate_hash.is_empty(), "verifyCertificateHash"),
+        (!raw.cipher_suites.is_empty(), "cipherSuites"),
+        (!raw.ecdh_curves.is_empty(), "ecdhCurves"),
+        (raw.insecure_skip_verify == Some(true), "insecureSkipVerify"),
+    ] {
+        judge.not_enforced(present, format!("{path}.{field}"));
     }
 }
 

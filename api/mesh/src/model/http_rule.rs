@@ -3,6 +3,8 @@
 //! Which requests it takes and where they go; what else happens to them is read by `http_action`.
 //! Never here: the VirtualService as a whole. Called by `virtual_service`.
 
+use std::collections::BTreeMap;
+
 use api::{
     name::Percent,
     spec::{HeaderChanges, HeaderMatch, PathMatch, QueryMatch, TextMatch},
@@ -23,10 +25,11 @@ pub(crate) fn parse(judge: &mut Judge<'_>, index: usize, rule: &raw::HttpRoute, 
     let raw::HttpRoute {
         name,
         matches,
-        route,
-        redirect,
-        direct_response,
-        delegate,
+        // read by `read_action`
+        route: _,
+        redirect: _,
+        direct_response: _,
+        delegate: _,
         rewrite,
         timeout,
         retries,
@@ -52,42 +55,9 @@ pub(crate) fn parse(judge: &mut Judge<'_>, index: usize, rule: &raw::HttpRoute, 
     let retries = retries.as_ref().and_then(|raw| read_retries(judge, &format!("{path}.retries"), raw));
     let rewritten = rewrite.as_ref().map(|raw| read_rewrite(judge, &format!("{path}.rewrite"), raw));
 
-    let ways = [!route.is_empty(), redirect.is_some(), direct_response.is_some(), delegate.is_some()];
-    if ways.iter().filter(|way| **way).count() > 1 {
-        judge.error(path.as_str(), "only one of route, redirect, directResponse, delegate may be set");
-    }
-    let action = match (redirect, direct_response, delegate) {
-        (Some(redirect), _, _) => {
-            if fault.is_some() {
-                judge.error(format!("{path}.fault"), "not allowed together with redirect");
-            }
-            if rewrite.is_some() {
-                judge.error(format!("{path}.rewrite"), "not allowed together with redirect");
-            }
-            read_redirect(judge, &format!("{path}.redirect"), redirect).map(RuleAction::Redirect)
-        }
-        (None, Some(reply), _) => read_reply(judge, &format!("{path}.directResponse"), reply),
-        (None, None, Some(_)) => {
-            judge.not_honoured(true, format!("{path}.delegate"));
-            Some(RuleAction::Delegate)
-        }
-        (None, None, None) if route.is_empty() => {
-            judge.error(path.as_str(), "required: one of route, redirect, directResponse, delegate");
-            None
-        }
-        (None, None, None) => {
-            let (rewritten, authority) = rewritten.unwrap_or_default();
-            let destinations = read_route(judge, &format!("{path}.route"), route, site);
-            Some(RuleAction::Route(Box::new(HttpRoute {
-                destinations,
-                timeout,
-                retries,
-                path: rewritten,
-                authority,
-                mirrors,
-            })))
-        }
-    };
+    let (rewritten, authority) = rewritten.unwrap_or_default();
+    let forward = HttpRoute { destinations: Vec::new(), timeout, retries, path: rewritten, authority, mirrors };
+    let action = read_action(judge, &path, rule, forward, site);
     let headers = read_headers(judge, &format!("{path}.headers"), headers.as_ref());
     let fault = fault.as_ref().and_then(|raw| read_fault(judge, &format!("{path}.fault"), raw));
     let action = action?;
@@ -99,6 +69,45 @@ pub(crate) fn parse(judge: &mut Judge<'_>, index: usize, rule: &raw::HttpRoute, 
         headers,
         fault,
     })
+}
+
+/// What becomes of the requests: exactly one of four ways. `forward` is how they are sent on, but for where to.
+fn read_action(
+    judge: &mut Judge<'_>,
+    path: &str,
+    rule: &raw::HttpRoute,
+    forward: HttpRoute,
+    site: &Site<'_>,
+) -> Option<RuleAction> {
+    let ways =
+        [!rule.route.is_empty(), rule.redirect.is_some(), rule.direct_response.is_some(), rule.delegate.is_some()];
+    if ways.iter().filter(|way| **way).count() > 1 {
+        judge.error(path, "only one of route, redirect, directResponse, delegate may be set");
+    }
+    match (&rule.redirect, &rule.direct_response, &rule.delegate) {
+        (Some(redirect), _, _) => {
+            if rule.fault.is_some() {
+                judge.error(format!("{path}.fault"), "not allowed together with redirect");
+            }
+            if rule.rewrite.is_some() {
+                judge.error(format!("{path}.rewrite"), "not allowed together with redirect");
+            }
+            read_redirect(judge, &format!("{path}.redirect"), redirect).map(RuleAction::Redirect)
+        }
+        (None, Some(reply), _) => read_reply(judge, &format!("{path}.directResponse"), reply),
+        (None, None, Some(_)) => {
+            judge.not_honoured(true, format!("{path}.delegate"));
+            Some(RuleAction::Delegate)
+        }
+        (None, None, None) if rule.route.is_empty() => {
+            judge.error(path, "required: one of route, redirect, directResponse, delegate");
+            None
+        }
+        (None, None, None) => {
+            let destinations = read_route(judge, &format!("{path}.route"), &rule.route, site);
+            Some(RuleAction::Route(Box::new(HttpRoute { destinations, ..forward })))
+        }
+    }
 }
 
 fn read_headers(judge: &mut Judge<'_>, path: &str, raw: Option<&raw::Headers>) -> HeaderChanges {
@@ -167,26 +176,7 @@ fn http_match(judge: &mut Judge<'_>, path: &str, m: &raw::HttpMatch, site: &Site
         all.extend(value.map(|value| HeaderMatch { name: header.to_owned(), value, invert: false }));
     }
     for (field, map, invert) in [("headers", headers, false), ("withoutHeaders", without_headers, true)] {
-        for (name, raw) in map {
-            let at = format!("{path}.{field}[{name}]");
-            if name.starts_with("@request.auth.claims") {
-                judge.not_enforced(true, at);
-                continue;
-            }
-            if ["uri", "scheme", "method", "authority"].contains(&name.as_str()) {
-                judge.warn(at, format!("{name} is a field of its own in a match; as a header it is ignored"));
-                continue;
-            }
-            if name.is_empty() || !text::is_header_name(name) {
-                judge.error(at, format!("{name:?} is not a header name"));
-                continue;
-            }
-            let errors = judge.errors();
-            let value = text_match(judge, &at, raw).unwrap_or(TextMatch::Present);
-            if judge.errors() == errors {
-                all.push(HeaderMatch { name: name.to_ascii_lowercase(), value, invert });
-            }
-        }
+        all.extend(named_headers(judge, &format!("{path}.{field}"), map, invert));
     }
     let mut query = Vec::new();
     for (name, raw) in query_params {
@@ -202,6 +192,37 @@ fn http_match(judge: &mut Judge<'_>, path: &str, m: &raw::HttpMatch, site: &Site
         headers: all,
         query,
     })
+}
+
+/// Conditions on headers by name; those that are no headers are left out, and said.
+fn named_headers(
+    judge: &mut Judge<'_>,
+    path: &str,
+    map: &BTreeMap<String, raw::StringMatch>,
+    invert: bool,
+) -> Vec<HeaderMatch> {
+    let mut all = Vec::with_capacity(map.len());
+    for (name, raw) in map {
+        let at = format!("{path}[{name}]");
+        if name.starts_with("@request.auth.claims") {
+            judge.not_enforced(true, at);
+            continue;
+        }
+        if ["uri", "scheme", "method", "authority"].contains(&name.as_str()) {
+            judge.warn(at, format!("{name} is a field of its own in a match; as a header it is ignored"));
+            continue;
+        }
+        if name.is_empty() || !text::is_header_name(name) {
+            judge.error(at, format!("{name:?} is not a header name"));
+            continue;
+        }
+        let errors = judge.errors();
+        let value = text_match(judge, &at, raw).unwrap_or(TextMatch::Present);
+        if judge.errors() == errors {
+            all.push(HeaderMatch { name: name.to_ascii_lowercase(), value, invert });
+        }
+    }
+    all
 }
 
 fn read_route(

@@ -164,8 +164,10 @@ pub(crate) fn parse(object: &core::ConfigMap, notes: &mut Notes) -> Option<MeshC
     (judge.errors() == 0).then_some(model)
 }
 
+/// Long and flat: each field has one line where it is taken apart, and a few where it is read.
 fn read(judge: &mut Judge<'_>, raw: raw::MeshConfig) -> MeshConfig {
-    let mut model = MeshConfig::default();
+    without_effect(judge, &raw);
+    let default = MeshConfig::default();
     let raw::MeshConfig {
         trust_domain,
         trust_domain_aliases,
@@ -189,22 +191,22 @@ fn read(judge: &mut Judge<'_>, raw: raw::MeshConfig) -> MeshConfig {
         mesh_mtls,
         proxy_listen_port,
         proxy_inbound_listen_port,
-        // not honoured yet
-        proxy_http_port,
-        hbone_idle_timeout,
-        ca_certificates,
-        service_entry_visibility,
-        locality_lb_setting,
-        zone_aware_lb_setting,
-        default_inbound_http_retry_policy,
-        default_traffic_policy,
-        inbound_cluster_stat_name,
-        outbound_cluster_stat_name,
-        service_settings,
-        service_scope_configs,
-        tls_defaults,
-        discovery_selectors,
-        thrift_config,
+        // named by `without_effect`
+        proxy_http_port: _,
+        hbone_idle_timeout: _,
+        ca_certificates: _,
+        service_entry_visibility: _,
+        locality_lb_setting: _,
+        zone_aware_lb_setting: _,
+        default_inbound_http_retry_policy: _,
+        default_traffic_policy: _,
+        inbound_cluster_stat_name: _,
+        outbound_cluster_stat_name: _,
+        service_settings: _,
+        service_scope_configs: _,
+        tls_defaults: _,
+        discovery_selectors: _,
+        thrift_config: _,
         // read by the injector, citadel, telemetry and Ingress
         default_config: _,
         enable_prometheus_merge: _,
@@ -222,89 +224,88 @@ fn read(judge: &mut Judge<'_>, raw: raw::MeshConfig) -> MeshConfig {
         ingress_selector: _,
         verify_certificate_at_client: _,
     } = raw;
+    let or_default = |said: Vec<String>, default| if said.is_empty() { default } else { said };
+    MeshConfig {
+        trust_domain: trust_domain.filter(|domain| !domain.is_empty()).unwrap_or(default.trust_domain),
+        trust_domain_aliases,
+        root_namespace: root_namespace.filter(|name| !name.is_empty()),
+        connect_timeout: connect_timeout
+            .and_then(|raw| text::positive_duration(judge, "data.mesh.connectTimeout", raw))
+            .unwrap_or(default.connect_timeout),
+        dns_refresh: dns_refresh_rate
+            .and_then(|raw| text::positive_duration(judge, "data.mesh.dnsRefreshRate", raw))
+            .unwrap_or(default.dns_refresh),
+        detection_timeout: protocol_detection_timeout
+            .and_then(|raw| text::duration(judge, "data.mesh.protocolDetectionTimeout", raw))
+            .unwrap_or(default.detection_timeout),
+        keepalive: tcp_keepalive.map(|raw| keepalive(judge, "data.mesh.tcpKeepalive", &raw)),
+        access_log: access_log_file.filter(|path| !path.is_empty()).map(|path| AccessLog {
+            path,
+            format: access_log_format.filter(|format| !format.is_empty()),
+            json: access_log_encoding == Some(raw::AccessLogEncoding::Json),
+        }),
+        outbound: outbound_traffic_policy.map_or(default.outbound, |raw| outbound(judge, raw)),
+        inbound: inbound_traffic_policy.map_or(default.inbound, |raw| inbound(&raw)),
+        auto_mtls: enable_auto_mtls.unwrap_or(true),
+        strict: default.strict,
+        service_export: or_default(default_service_export_to, default.service_export),
+        virtual_service_export: or_default(default_virtual_service_export_to, default.virtual_service_export),
+        destination_rule_export: or_default(default_destination_rule_export_to, default.destination_rule_export),
+        h2_upgrade: h2_upgrade_policy == Some(networking::H2UpgradePolicy::Upgrade),
+        default_retry: default_http_retry_policy
+            .and_then(|raw| read_retries(judge, "data.mesh.defaultHttpRetryPolicy", &raw)),
+        normalization: path_normalization.and_then(|raw| normalization(&raw)).unwrap_or(default.normalization),
+        mtls_min_version: mesh_mtls.and_then(|raw| mesh_tls(judge, raw)).unwrap_or(default.mtls_min_version),
+        outbound_port: port(judge, "proxyListenPort", proxy_listen_port).unwrap_or(default.outbound_port),
+        inbound_port: port(judge, "proxyInboundListenPort", proxy_inbound_listen_port).unwrap_or(default.inbound_port),
+    }
+}
+
+/// Names the fields that have no effect, and refuses those that would protect something.
+fn without_effect(judge: &mut Judge<'_>, raw: &raw::MeshConfig) {
     for (present, field) in [
-        (proxy_http_port.is_some_and(|port| port != 0), "proxyHttpPort"),
-        (hbone_idle_timeout.is_some(), "hboneIdleTimeout"),
-        (service_entry_visibility.is_some(), "serviceEntryVisibility"),
-        (locality_lb_setting.is_some(), "localityLbSetting"),
-        (zone_aware_lb_setting.is_some(), "zoneAwareLbSetting"),
-        (default_inbound_http_retry_policy.is_some(), "defaultInboundHttpRetryPolicy"),
-        (default_traffic_policy.is_some(), "defaultTrafficPolicy"),
-        (inbound_cluster_stat_name.is_some(), "inboundClusterStatName"),
-        (outbound_cluster_stat_name.is_some(), "outboundClusterStatName"),
-        (!service_settings.is_empty(), "serviceSettings"),
-        (!service_scope_configs.is_empty(), "serviceScopeConfigs"),
-        (!discovery_selectors.is_empty(), "discoverySelectors"),
-        (thrift_config.is_some(), "thriftConfig"),
+        (raw.proxy_http_port.is_some_and(|port| port != 0), "proxyHttpPort"),
+        (raw.hbone_idle_timeout.is_some(), "hboneIdleTimeout"),
+        (raw.service_entry_visibility.is_some(), "serviceEntryVisibility"),
+        (raw.locality_lb_setting.is_some(), "localityLbSetting"),
+        (raw.zone_aware_lb_setting.is_some(), "zoneAwareLbSetting"),
+        (raw.default_inbound_http_retry_policy.is_some(), "defaultInboundHttpRetryPolicy"),
+        (raw.default_traffic_policy.is_some(), "defaultTrafficPolicy"),
+        (raw.inbound_cluster_stat_name.is_some(), "inboundClusterStatName"),
+        (raw.outbound_cluster_stat_name.is_some(), "outboundClusterStatName"),
+        (!raw.service_settings.is_empty(), "serviceSettings"),
+        (!raw.service_scope_configs.is_empty(), "serviceScopeConfigs"),
+        (!raw.discovery_selectors.is_empty(), "discoverySelectors"),
+        (raw.thrift_config.is_some(), "thriftConfig"),
     ] {
         judge.not_honoured(present, format!("data.mesh.{field}"));
     }
-    judge.not_enforced(!ca_certificates.is_empty(), "data.mesh.caCertificates");
-    judge.not_enforced(tls_defaults.is_some(), "data.mesh.tlsDefaults");
-    if let Some(domain) = trust_domain.filter(|domain| !domain.is_empty()) {
-        model.trust_domain = domain;
+    judge.not_enforced(!raw.ca_certificates.is_empty(), "data.mesh.caCertificates");
+    judge.not_enforced(raw.tls_defaults.is_some(), "data.mesh.tlsDefaults");
+}
+
+fn port(judge: &mut Judge<'_>, field: &str, raw: Option<u32>) -> Option<u16> {
+    text::port(judge, &format!("data.mesh.{field}"), i64::from(raw?))
+}
+
+/// Where inbound connections go in the workload's network.
+fn inbound(raw: &raw::InboundTrafficPolicy) -> InboundPolicy {
+    let raw::InboundTrafficPolicy { mode } = raw;
+    match mode {
+        None | Some(raw::InboundMode::Passthrough) => InboundPolicy::Passthrough,
+        Some(raw::InboundMode::Localhost) => InboundPolicy::Localhost,
     }
-    model.trust_domain_aliases = trust_domain_aliases;
-    model.root_namespace = root_namespace.filter(|name| !name.is_empty());
-    if let Some(span) = connect_timeout.and_then(|d| text::positive_duration(judge, "data.mesh.connectTimeout", d)) {
-        model.connect_timeout = span;
-    }
-    if let Some(span) = dns_refresh_rate.and_then(|d| text::positive_duration(judge, "data.mesh.dnsRefreshRate", d)) {
-        model.dns_refresh = span;
-    }
-    let path = "data.mesh.protocolDetectionTimeout";
-    if let Some(span) = protocol_detection_timeout.and_then(|d| text::duration(judge, path, d)) {
-        model.detection_timeout = span;
-    }
-    model.keepalive = tcp_keepalive.map(|raw| keepalive(judge, "data.mesh.tcpKeepalive", &raw));
-    model.access_log = access_log_file.filter(|path| !path.is_empty()).map(|path| AccessLog {
-        path,
-        format: access_log_format.filter(|format| !format.is_empty()),
-        json: access_log_encoding == Some(raw::AccessLogEncoding::Json),
-    });
-    if let Some(policy) = outbound_traffic_policy {
-        model.outbound = outbound(judge, policy);
-    }
-    if let Some(raw::InboundTrafficPolicy { mode }) = inbound_traffic_policy {
-        model.inbound = match mode {
-            None | Some(raw::InboundMode::Passthrough) => InboundPolicy::Passthrough,
-            Some(raw::InboundMode::Localhost) => InboundPolicy::Localhost,
-        };
-    }
-    model.auto_mtls = enable_auto_mtls.unwrap_or(true);
-    for (said, default) in [
-        (default_service_export_to, &mut model.service_export),
-        (default_virtual_service_export_to, &mut model.virtual_service_export),
-        (default_destination_rule_export_to, &mut model.destination_rule_export),
-    ] {
-        if !said.is_empty() {
-            *default = said;
-        }
-    }
-    model.h2_upgrade = h2_upgrade_policy == Some(networking::H2UpgradePolicy::Upgrade);
-    model.default_retry =
-        default_http_retry_policy.and_then(|raw| read_retries(judge, "data.mesh.defaultHttpRetryPolicy", &raw));
-    if let Some(raw::PathNormalization { normalization: Some(kind) }) = path_normalization {
-        model.normalization = match kind {
-            raw::NormalizationType::Default | raw::NormalizationType::Base => PathNormalization::Base,
-            raw::NormalizationType::None => PathNormalization::None,
-            raw::NormalizationType::MergeSlashes => PathNormalization::MergeSlashes,
-            raw::NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
-        };
-    }
-    if let Some(limits) = mesh_mtls {
-        model.mtls_min_version = mesh_tls(judge, limits).unwrap_or(model.mtls_min_version);
-    }
-    for (said, field, port) in [
-        (proxy_listen_port, "proxyListenPort", &mut model.outbound_port),
-        (proxy_inbound_listen_port, "proxyInboundListenPort", &mut model.inbound_port),
-    ] {
-        let said = said.and_then(|raw| text::port(judge, &format!("data.mesh.{field}"), i64::from(raw)));
-        if let Some(number) = said {
-            *port = number;
-        }
-    }
-    model
+}
+
+/// What is done to paths; none: as it is by default.
+fn normalization(raw: &raw::PathNormalization) -> Option<PathNormalization> {
+    let raw::PathNormalization { normalization } = raw;
+    Some(match (*normalization)? {
+        raw::NormalizationType::Default | raw::NormalizationType::Base => PathNormalization::Base,
+        raw::NormalizationType::None => PathNormalization::None,
+        raw::NormalizationType::MergeSlashes => PathNormalization::MergeSlashes,
+        raw::NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+    })
 }
 
 /// Where connections go whose destination no service has.

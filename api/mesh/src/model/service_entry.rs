@@ -36,16 +36,7 @@ pub(crate) fn parse(
     } = &object.spec;
 
     let raw_resolution = resolution.unwrap_or(raw::Resolution::None);
-    let resolution = match raw_resolution {
-        raw::Resolution::None => Resolution::Passthrough,
-        raw::Resolution::Static => Resolution::Endpoints,
-        raw::Resolution::Dns => Resolution::Dns,
-        raw::Resolution::DnsRoundRobin => Resolution::DnsRoundRobin,
-        raw::Resolution::DynamicDns => {
-            judge.warn("spec.resolution", "not honoured yet: DYNAMIC_DNS is taken as NONE");
-            Resolution::Passthrough
-        }
-    };
+    let resolution = read_resolution(&mut judge, raw_resolution);
     let nets = read_addresses(&mut judge, addresses, resolution);
     let ports = read_ports(&mut judge, ports);
     let selector =
@@ -71,18 +62,7 @@ pub(crate) fn parse(
     let mut services = Vec::with_capacity(hosts.len());
     for (index, raw) in hosts.iter().enumerate() {
         let path = format!("spec.hosts[{index}]");
-        if raw == "*" {
-            judge.error(path, "hostname cannot be wildcard");
-            continue;
-        }
-        let Some(host) = judge.read(path.as_str(), raw.parse::<Host>()) else { continue };
-        if host.is_wildcard()
-            && matches!(resolution, Resolution::Dns | Resolution::DnsRoundRobin)
-            && endpoints.is_empty()
-        {
-            judge.error(path, "a wildcard cannot be resolved by DNS without endpoints");
-            continue;
-        }
+        let Some(host) = read_host(&mut judge, &path, raw, resolution, endpoints.len()) else { continue };
         services.push(Shared::new(Service {
             id: ServiceId { host: host.as_str().into(), namespace: namespace.into() },
             name: host.as_str().into(),
@@ -100,6 +80,34 @@ pub(crate) fn parse(
         }));
     }
     (judge.errors() == 0).then_some(ServiceEntry { meta, services, endpoints: outsides, selector })
+}
+
+fn read_resolution(judge: &mut Judge<'_>, raw: raw::Resolution) -> Resolution {
+    match raw {
+        raw::Resolution::None => Resolution::Passthrough,
+        raw::Resolution::Static => Resolution::Endpoints,
+        raw::Resolution::Dns => Resolution::Dns,
+        raw::Resolution::DnsRoundRobin => Resolution::DnsRoundRobin,
+        raw::Resolution::DynamicDns => {
+            judge.warn("spec.resolution", "not honoured yet: DYNAMIC_DNS is taken as NONE");
+            Resolution::Passthrough
+        }
+    }
+}
+
+/// A host of the entry, unless nobody could find out where it is.
+fn read_host(judge: &mut Judge<'_>, path: &str, raw: &str, resolution: Resolution, endpoints: usize) -> Option<Host> {
+    if raw == "*" {
+        judge.error(path, "hostname cannot be wildcard");
+        return None;
+    }
+    let host = judge.read(path, raw.parse::<Host>())?;
+    let by_dns = matches!(resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+    if host.is_wildcard() && by_dns && endpoints == 0 {
+        judge.error(path, "a wildcard cannot be resolved by DNS without endpoints");
+        return None;
+    }
+    Some(host)
 }
 
 fn check_endpoint_count(
@@ -180,6 +188,33 @@ fn read_ports(judge: &mut Judge<'_>, raw: &[raw::ServicePort]) -> Vec<ServicePor
     ports
 }
 
+fn unix_location(judge: &mut Judge<'_>, path: &str, socket: &str) -> Location {
+    if !(socket.starts_with('/') || socket.starts_with('@')) {
+        judge.error(path, "UDS must be an absolute path or abstract socket");
+    }
+    if socket.ends_with('/') {
+        judge.error(path, "UDS may not be a dir");
+    }
+    Location::Unix(socket.to_owned())
+}
+
+/// An address, or a name where the entry's resolution takes names.
+fn ip_or_name(judge: &mut Judge<'_>, path: &str, text: &str, resolution: Option<Resolution>) -> Option<Location> {
+    if let Ok(ip) = text.parse::<std::net::IpAddr>() {
+        return Some(Location::Ip(ip));
+    }
+    if resolution == Some(Resolution::Endpoints) {
+        judge.error(path, format!("{text:?} must be an IP address with resolution STATIC"));
+        return None;
+    }
+    let host = judge.read(path, text.parse::<Host>())?;
+    if host.is_wildcard() {
+        judge.error(path, "must not be a wildcard");
+        return None;
+    }
+    Some(Location::Name(host.to_string()))
+}
+
 fn outside(
     judge: &mut Judge<'_>,
     path: &str,
@@ -194,42 +229,21 @@ fn outside(
     let has_network = network.as_deref().is_some_and(|network| !network.is_empty());
     judge.not_honoured(has_network, format!("{path}.network"));
     let address_path = format!("{path}.address");
-    let location = match address.as_deref().filter(|address| !address.is_empty()) {
-        None => {
-            if !has_network {
-                judge.error(address_path, "Address is required");
-            }
-            return None;
+    let Some(address) = address.as_deref().filter(|address| !address.is_empty()) else {
+        if !has_network {
+            judge.error(address_path, "Address is required");
         }
-        Some(text) => match text.strip_prefix("unix://") {
-            Some(socket) => {
-                if !(socket.starts_with('/') || socket.starts_with('@')) {
-                    judge.error(address_path.as_str(), "UDS must be an absolute path or abstract socket");
-                }
-                if socket.ends_with('/') {
-                    judge.error(address_path.as_str(), "UDS may not be a dir");
-                }
-                if !ports.is_empty() {
-                    judge.error(path, "UDS may not include ports");
-                }
-                Location::Unix(socket.to_owned())
+        return None;
+    };
+    let location = match address.strip_prefix("unix://") {
+        Some(socket) => {
+            let location = unix_location(judge, &address_path, socket);
+            if !ports.is_empty() {
+                judge.error(path, "UDS may not include ports");
             }
-            None => match text.parse::<std::net::IpAddr>() {
-                Ok(ip) => Location::Ip(ip),
-                Err(_) if resolution == Some(Resolution::Endpoints) => {
-                    judge.error(address_path, format!("{text:?} must be an IP address with resolution STATIC"));
-                    return None;
-                }
-                Err(_) => {
-                    let host = judge.read(address_path.as_str(), text.parse::<Host>())?;
-                    if host.is_wildcard() {
-                        judge.error(address_path, "must not be a wildcard");
-                        return None;
-                    }
-                    Location::Name(host.to_string())
-                }
-            },
-        },
+            location
+        }
+        None => ip_or_name(judge, &address_path, address, resolution)?,
     };
     let mut all = text::labels(judge, &format!("{path}.labels"), labels);
     for (key, value) in more_labels {
