@@ -133,27 +133,7 @@ pub(super) fn server(input: &mut In<'_>, path: &str, raw: &HttpConnectionManager
     input.ignore(raw.local_reply_config.is_some(), path, "local_reply_config");
     input.ignore(raw.strip_matching_host_port, path, "strip_matching_host_port");
     let (authorization, metrics) = http_filters(input, path, &raw.http_filters)?;
-    let routes = match &raw.route_specifier {
-        Some(RouteSpecifier::Rds(rds)) if rds.route_config_name.is_empty() => {
-            return Err(input.invalid(format!("{path}rds.route_config_name"), "missing"));
-        }
-        Some(RouteSpecifier::Rds(rds)) => {
-            if !read::is_ads(rds.config_source.as_ref()) {
-                input.note(format!("{path}rds.config_source"), "routes are subscribed to on this stream");
-            }
-            RoutesRef::Named(rds.route_config_name.clone())
-        }
-        Some(RouteSpecifier::RouteConfig(table)) => {
-            let mut read = routes::table(input, &format!("{path}route_config."), table)?;
-            // hosts are asked for by the name of a table that was asked for
-            input.ignore(std::mem::take(&mut read.hosts_apart), path, "route_config.vhds");
-            RoutesRef::Inline(Arc::new(read))
-        }
-        Some(RouteSpecifier::ScopedRoutes(_)) => {
-            return Err(input.invalid(format!("{path}scoped_routes"), "routes by scope are not served"));
-        }
-        None => return Err(input.invalid(path, "no routes")),
-    };
+    let routes = routes_ref(input, path, raw)?;
     let codec = match CodecType::try_from(raw.codec_type) {
         Ok(CodecType::Auto) => Codec::Auto,
         Ok(CodecType::Http1) => Codec::Http1,
@@ -163,17 +143,7 @@ pub(super) fn server(input: &mut In<'_>, path: &str, raw: &HttpConnectionManager
     let http1 = raw.http_protocol_options.as_ref();
     let named = http1.is_some_and(|options| !options.default_host_for_http_10.is_empty());
     input.ignore(named, path, "http_protocol_options.default_host_for_http_10");
-    let client_cert = match ForwardClientCertDetails::try_from(raw.forward_client_cert_details) {
-        Ok(ForwardClientCertDetails::Sanitize) => ClientCertHeader::Sanitize,
-        Ok(ForwardClientCertDetails::ForwardOnly) => ClientCertHeader::Forward,
-        Ok(ForwardClientCertDetails::AppendForward) => ClientCertHeader::AppendForward,
-        Ok(ForwardClientCertDetails::SanitizeSet) => ClientCertHeader::SanitizeSet,
-        Ok(ForwardClientCertDetails::AlwaysForwardOnly) | Err(_) => {
-            return Err(
-                input.guards(format!("{path}forward_client_cert_details"), "the header is not passed on unasked")
-            );
-        }
-    };
+    let client_cert = client_cert(input, path, raw)?;
     let mut upgrades = false;
     for upgrade in &raw.upgrade_configs {
         if upgrade.upgrade_type.eq_ignore_ascii_case("websocket") {
@@ -197,6 +167,43 @@ pub(super) fn server(input: &mut In<'_>, path: &str, raw: &HttpConnectionManager
         idle_timeout: read::duration_or(input, &format!("{path}idle_timeout"), idle, IDLE_DEFAULT)?,
         metrics,
     })
+}
+
+/// Where the routes are: in a table of that name, or in place.
+fn routes_ref(input: &mut In<'_>, path: &str, raw: &HttpConnectionManager) -> Result<RoutesRef, DecodeError> {
+    match &raw.route_specifier {
+        Some(RouteSpecifier::Rds(rds)) if rds.route_config_name.is_empty() => {
+            Err(input.invalid(format!("{path}rds.route_config_name"), "missing"))
+        }
+        Some(RouteSpecifier::Rds(rds)) => {
+            if !read::is_ads(rds.config_source.as_ref()) {
+                input.note(format!("{path}rds.config_source"), "routes are subscribed to on this stream");
+            }
+            Ok(RoutesRef::Named(rds.route_config_name.clone()))
+        }
+        Some(RouteSpecifier::RouteConfig(table)) => {
+            let mut read = routes::table(input, &format!("{path}route_config."), table)?;
+            // hosts are asked for by the name of a table that was asked for
+            input.ignore(std::mem::take(&mut read.hosts_apart), path, "route_config.vhds");
+            Ok(RoutesRef::Inline(Arc::new(read)))
+        }
+        Some(RouteSpecifier::ScopedRoutes(_)) => {
+            Err(input.invalid(format!("{path}scoped_routes"), "routes by scope are not served"))
+        }
+        None => Err(input.invalid(path, "no routes")),
+    }
+}
+
+fn client_cert(input: &In<'_>, path: &str, raw: &HttpConnectionManager) -> Result<ClientCertHeader, DecodeError> {
+    match ForwardClientCertDetails::try_from(raw.forward_client_cert_details) {
+        Ok(ForwardClientCertDetails::Sanitize) => Ok(ClientCertHeader::Sanitize),
+        Ok(ForwardClientCertDetails::ForwardOnly) => Ok(ClientCertHeader::Forward),
+        Ok(ForwardClientCertDetails::AppendForward) => Ok(ClientCertHeader::AppendForward),
+        Ok(ForwardClientCertDetails::SanitizeSet) => Ok(ClientCertHeader::SanitizeSet),
+        Ok(ForwardClientCertDetails::AlwaysForwardOnly) | Err(_) => {
+            Err(input.guards(format!("{path}forward_client_cert_details"), "the header is not passed on unasked"))
+        }
+    }
 }
 
 fn normalization(

@@ -53,16 +53,7 @@ pub(super) fn listener(input: &mut In<'_>, raw: &pb::Listener) -> Result<Listene
     }
     input.ignore(!raw.additional_addresses.is_empty(), "", "additional_addresses");
     input.ignore(read::truth(raw.transparent.as_ref(), false), "", "transparent");
-    let direction = match TrafficDirection::try_from(raw.traffic_direction) {
-        Ok(TrafficDirection::Inbound) => Direction::Inbound,
-        Ok(TrafficDirection::Outbound) => {
-            let said = read::part(raw.metadata.as_ref(), "istio").and_then(|part| read::text(part, "direction"));
-            if said == Some("gateway") { Direction::Gateway } else { Direction::Outbound }
-        }
-        // Who does not say stands at an edge: nothing there trusts the client more than elsewhere.
-        Ok(TrafficDirection::Unspecified) => Direction::Gateway,
-        Err(_) => return Err(input.invalid("traffic_direction", "unknown")),
-    };
+    let direction = direction(input, raw)?;
     let mut detect = Detect {
         timeout: read::duration_or(
             input,
@@ -78,16 +69,7 @@ pub(super) fn listener(input: &mut In<'_>, raw: &pb::Listener) -> Result<Listene
     if (detect.tls || detect.http) && !raw.continue_on_listener_filters_timeout && !detect.timeout.is_zero() {
         input.note("continue_on_listener_filters_timeout", "silent connections are taken as raw TCP, not closed");
     }
-    let mut names = HashSet::new();
-    let mut chains = Vec::with_capacity(raw.filter_chains.len());
-    for (index, chain) in raw.filter_chains.iter().enumerate() {
-        let mut name = if chain.name.is_empty() { format!("chain-{index}") } else { chain.name.clone() };
-        if !names.insert(name.clone()) {
-            name = format!("{name}-{index}");
-            names.insert(name.clone());
-        }
-        chains.push(filter_chain(input, &format!("filter_chains[{index}]."), name, chain)?);
-    }
+    let chains = filter_chains(input, &raw.filter_chains)?;
     let default_chain = match &raw.default_filter_chain {
         None => None,
         Some(chain) => {
@@ -109,6 +91,34 @@ pub(super) fn listener(input: &mut In<'_>, raw: &pb::Listener) -> Result<Listene
         default_chain,
         origin: read::origin(raw.metadata.as_ref()),
     })
+}
+
+fn direction(input: &In<'_>, raw: &pb::Listener) -> Result<Direction, DecodeError> {
+    Ok(match TrafficDirection::try_from(raw.traffic_direction) {
+        Ok(TrafficDirection::Inbound) => Direction::Inbound,
+        Ok(TrafficDirection::Outbound) => {
+            let said = read::part(raw.metadata.as_ref(), "istio").and_then(|part| read::text(part, "direction"));
+            if said == Some("gateway") { Direction::Gateway } else { Direction::Outbound }
+        }
+        // Who does not say stands at an edge: nothing there trusts the client more than elsewhere.
+        Ok(TrafficDirection::Unspecified) => Direction::Gateway,
+        Err(_) => return Err(input.invalid("traffic_direction", "unknown")),
+    })
+}
+
+/// The chains; each gets a name of its own where the sender gave none, or the same twice.
+fn filter_chains(input: &mut In<'_>, raw: &[pb::FilterChain]) -> Result<Vec<FilterChain>, DecodeError> {
+    let mut names = HashSet::new();
+    let mut chains = Vec::with_capacity(raw.len());
+    for (index, chain) in raw.iter().enumerate() {
+        let mut name = if chain.name.is_empty() { format!("chain-{index}") } else { chain.name.clone() };
+        if !names.insert(name.clone()) {
+            name = format!("{name}-{index}");
+            names.insert(name.clone());
+        }
+        chains.push(filter_chain(input, &format!("filter_chains[{index}]."), name, chain)?);
+    }
+    Ok(chains)
 }
 
 fn binds(raw: &pb::Listener) -> bool {

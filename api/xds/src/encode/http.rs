@@ -5,7 +5,7 @@
 //! Never here: how a request is served. Called by `listener`.
 
 use api::spec::{
-    ACCESS_LOG_FIELDS, ACCESS_LOG_LINE, AccessLog, ClientCertHeader, Codec, HeaderChanges, HttpServer,
+    ACCESS_LOG_FIELDS, ACCESS_LOG_LINE, AccessLog, Authorization, ClientCertHeader, Codec, HeaderChanges, HttpServer,
     PathNormalization, RoutesRef, TcpServer, WeightedCluster,
 };
 use envoy_types::pb::{
@@ -69,23 +69,9 @@ pub(super) fn server(out: Out<'_>, path: &str, server: &HttpServer) -> Result<Ht
         idle_timeout,
         metrics,
     } = server;
-    let mut http_filters = Vec::with_capacity(authorization.len() + 3);
-    for (index, layer) in authorization.iter().enumerate() {
-        let rbac = authorization::for_http(out, &format!("{path}.authorization[{index}]"), layer)?;
-        http_filters.push(http_filter(names::FILTER_RBAC, &rbac));
-    }
-    http_filters.push(http_filter(names::FILTER_FAULT, &HttpFault::default()));
-    if *metrics && out.dialect != Dialect::Grpc {
-        let config = TypedStruct {
-            type_url: "type.googleapis.com/stats.PluginConfig".to_owned(),
-            value: Some(protobuf::Struct::default()),
-        };
-        http_filters.push(HttpFilter { is_optional: true, ..http_filter(names::FILTER_STATS, &config) });
-    }
-    http_filters.push(http_filter(names::FILTER_ROUTER, &Router::default()));
     let mut manager = HttpConnectionManager {
         stat_prefix: stat_prefix.clone(),
-        http_filters,
+        http_filters: http_filters(out, path, authorization, *metrics)?,
         route_specifier: Some(match routes {
             RoutesRef::Named(name) => {
                 RouteSpecifier::Rds(Rds { config_source: Some(wire::ads()), route_config_name: name.clone() })
@@ -105,6 +91,50 @@ pub(super) fn server(out: Out<'_>, path: &str, server: &HttpServer) -> Result<Ht
     .into();
     manager.http_protocol_options =
         http10.then(|| Http1ProtocolOptions { accept_http_10: true, ..Http1ProtocolOptions::default() });
+    set_client_cert(&mut manager, *client_cert);
+    manager.use_remote_address = wire::boolean(*edge);
+    if *upgrades {
+        manager.upgrade_configs =
+            vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }];
+    }
+    manager.access_log = access_log.iter().map(|log| logger(out, path, log)).collect::<Result<_, _>>()?;
+    set_normalization(&mut manager, *normalize);
+    manager.common_http_protocol_options = Some(HttpProtocolOptions {
+        idle_timeout: Some(wire::duration(*idle_timeout)),
+        ..HttpProtocolOptions::default()
+    });
+    manager.stream_idle_timeout = Some(protobuf::Duration::default());
+    manager.strip_trailing_host_dot = true;
+    "istio-envoy".clone_into(&mut manager.server_name);
+    Ok(manager)
+}
+
+/// The filters in Istio's order: authorization, faults, metrics, the router.
+fn http_filters(
+    out: Out<'_>,
+    path: &str,
+    authorization: &[Authorization],
+    metrics: bool,
+) -> Result<Vec<HttpFilter>, EncodeError> {
+    let mut http_filters = Vec::with_capacity(authorization.len() + 3);
+    for (index, layer) in authorization.iter().enumerate() {
+        let rbac = authorization::for_http(out, &format!("{path}.authorization[{index}]"), layer)?;
+        http_filters.push(http_filter(names::FILTER_RBAC, &rbac));
+    }
+    http_filters.push(http_filter(names::FILTER_FAULT, &HttpFault::default()));
+    if metrics && out.dialect != Dialect::Grpc {
+        let config = TypedStruct {
+            type_url: "type.googleapis.com/stats.PluginConfig".to_owned(),
+            value: Some(protobuf::Struct::default()),
+        };
+        http_filters.push(HttpFilter { is_optional: true, ..http_filter(names::FILTER_STATS, &config) });
+    }
+    http_filters.push(http_filter(names::FILTER_ROUTER, &Router::default()));
+    Ok(http_filters)
+}
+
+/// What becomes of the header that tells of the client's certificate.
+fn set_client_cert(manager: &mut HttpConnectionManager, client_cert: ClientCertHeader) {
     let details = match client_cert {
         ClientCertHeader::Sanitize => ForwardClientCertDetails::Sanitize,
         ClientCertHeader::Forward => ForwardClientCertDetails::ForwardOnly,
@@ -120,12 +150,10 @@ pub(super) fn server(out: Out<'_>, path: &str, server: &HttpServer) -> Result<Ht
             ..SetCurrentClientCertDetails::default()
         });
     }
-    manager.use_remote_address = wire::boolean(*edge);
-    if *upgrades {
-        manager.upgrade_configs =
-            vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }];
-    }
-    manager.access_log = access_log.iter().map(|log| logger(out, path, log)).collect::<Result<_, _>>()?;
+}
+
+/// What is done to paths before anything looks at them.
+fn set_normalization(manager: &mut HttpConnectionManager, normalize: PathNormalization) {
     let (base, merge, decode) = match normalize {
         PathNormalization::None => (false, false, false),
         PathNormalization::Base => (true, false, false),
@@ -140,14 +168,6 @@ pub(super) fn server(out: Out<'_>, path: &str, server: &HttpServer) -> Result<Ht
         PathWithEscapedSlashesAction::KeepUnchanged
     };
     manager.path_with_escaped_slashes_action = slashes.into();
-    manager.common_http_protocol_options = Some(HttpProtocolOptions {
-        idle_timeout: Some(wire::duration(*idle_timeout)),
-        ..HttpProtocolOptions::default()
-    });
-    manager.stream_idle_timeout = Some(protobuf::Duration::default());
-    manager.strip_trailing_host_dot = true;
-    "istio-envoy".clone_into(&mut manager.server_name);
-    Ok(manager)
 }
 
 fn logger(out: Out<'_>, path: &str, log: &AccessLog) -> Result<accesslog::AccessLog, EncodeError> {

@@ -83,19 +83,23 @@ fn upstream_http() -> impl Strategy<Value = UpstreamHttp> {
     )
 }
 
-pub(super) fn cluster() -> BoxedStrategy<Cluster> {
+fn discovery() -> BoxedStrategy<Discovery> {
     let one = locality(true).prop_filter_map("one host", |mut place| {
         place.endpoints.truncate(1);
         (place.endpoints.len() == 1).then(|| vec![place])
     });
     let given = |names| vec(locality(names), 0..3);
-    let discovery = prop_oneof![
+    prop_oneof![
         Just(Discovery::Eds),
         given(false).prop_map(Discovery::Static),
         (given(true), millis()).prop_map(|(localities, refresh)| Discovery::StrictDns { localities, refresh }),
         (one, millis()).prop_map(|(localities, refresh)| Discovery::LogicalDns { localities, refresh }),
         Just(Discovery::OriginalDestination),
-    ];
+    ]
+    .boxed()
+}
+
+pub(super) fn cluster() -> BoxedStrategy<Cluster> {
     let balance = prop_oneof![Just(Balance::LeastRequest), Just(Balance::RoundRobin), Just(Balance::Random)];
     let breakers = any::<[u32; 4]>().prop_map(|[connections, pending, requests, retries]| Breakers {
         connections,
@@ -119,7 +123,7 @@ pub(super) fn cluster() -> BoxedStrategy<Cluster> {
         any::<[u8; 4]>().prop_map(std::net::IpAddr::from),
         any::<[u8; 16]>().prop_map(std::net::IpAddr::from)
     ];
-    let first = (word(), discovery, balance, millis(), breakers, option::of(outlier()), tls, upstream_http());
+    let first = (word(), discovery(), balance, millis(), breakers, option::of(outlier()), tls, upstream_http());
     let version = prop_oneof![Just(ProxyVersion::V1), Just(ProxyVersion::V2)];
     (first, option::of(source), option::of(keepalive), option::of(version), option::of(service), origin())
         .prop_map(

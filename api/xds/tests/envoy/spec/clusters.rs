@@ -59,6 +59,7 @@ fn cluster(name: &str, discovery: Discovery) -> Cluster {
     }
 }
 
+/// Long and flat: one cluster after the other.
 pub(super) fn clusters() -> Vec<Cluster> {
     let host = "reviews.shop.svc.cluster.local";
     let local = |port| endpoint(Address::Socket(SocketAddr::from(([127, 0, 0, 1], port))), false);

@@ -124,10 +124,34 @@ fn listener(name: &str, address: &str, direction: Direction, chains: Vec<FilterC
     }
 }
 
-pub(super) fn listeners() -> Vec<Listener> {
-    let named = |name: &str| http(RoutesRef::Named(name.to_owned()));
-    let as_http = |server| Network::Http(Box::new(server));
-    let any = ChainMatch::default;
+fn named(routes: &str) -> HttpServer {
+    http(RoutesRef::Named(routes.to_owned()))
+}
+
+fn as_http(server: HttpServer) -> Network {
+    Network::Http(Box::new(server))
+}
+
+fn virtual_outbound() -> Listener {
+    Listener {
+        bind: true,
+        use_original_destination: true,
+        detect: Detect::default(),
+        default_chain: Some(chain("passthrough", ChainMatch::default(), tcp(vec![way("PassthroughCluster", 1)]))),
+        ..listener(
+            "virtualOutbound",
+            "127.0.0.1:0",
+            Direction::Outbound,
+            vec![chain(
+                "blackhole",
+                ChainMatch { destination_port: Some(15001), ..ChainMatch::default() },
+                tcp(vec![way("BlackHoleCluster", 1)]),
+            )],
+        )
+    }
+}
+
+fn virtual_inbound() -> Listener {
     let alpn = |list: &[&str], transport| ChainMatch {
         destination_port: Some(9080),
         application_protocols: words(list),
@@ -145,96 +169,94 @@ pub(super) fn listeners() -> Vec<Listener> {
     let istio = ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2", PRIVATE_ALPN];
     let Network::Tcp(mut guarded) = tcp(vec![way("inbound|9080||", 1)]) else { unreachable!() };
     guarded.authorization = authorization();
-    vec![
-        Listener {
-            bind: true,
-            use_original_destination: true,
-            detect: Detect::default(),
-            default_chain: Some(chain("passthrough", any(), tcp(vec![way("PassthroughCluster", 1)]))),
-            ..listener(
-                "virtualOutbound",
-                "127.0.0.1:0",
-                Direction::Outbound,
-                vec![chain(
-                    "blackhole",
-                    ChainMatch { destination_port: Some(15001), ..any() },
-                    tcp(vec![way("BlackHoleCluster", 1)]),
-                )],
-            )
-        },
-        Listener {
-            bind: true,
-            ..listener(
-                "virtualInbound",
-                "127.0.0.2:0",
-                Direction::Inbound,
-                vec![
-                    FilterChain {
-                        tls: Some(server_tls(CertificateRef::Workload, true)),
-                        ..chain("9080-mtls", alpn(&istio, Transport::Tls), as_http(inbound()))
-                    },
-                    chain("9080-tls", alpn(&[], Transport::Tls), Network::Tcp(guarded)),
-                    chain("9080-http", alpn(&["http/1.1", "h2c"], Transport::Raw), as_http(inbound())),
-                    chain("private", alpn(&[PRIVATE_ALPN], Transport::Raw), as_http(inbound())),
-                    chain("rest", any(), tcp(vec![way("PassthroughCluster", 1)])),
-                ],
-            )
-        },
-        Listener {
-            default_chain: Some(chain("tcp", any(), tcp(vec![way("PassthroughCluster", 1)]))),
-            ..listener(
-                "0.0.0.0_9080",
-                "0.0.0.0:9080",
-                Direction::Outbound,
-                vec![chain(
-                    "http",
-                    ChainMatch {
-                        transport: Some(Transport::Raw),
-                        application_protocols: words(&["http/1.1", "h2c"]),
-                        ..any()
-                    },
-                    as_http(named("9080")),
-                )],
-            )
-        },
-        listener(
-            "198.19.0.7_3306",
-            "198.19.0.7:3306",
+    Listener {
+        bind: true,
+        ..listener(
+            "virtualInbound",
+            "127.0.0.2:0",
+            Direction::Inbound,
+            vec![
+                FilterChain {
+                    tls: Some(server_tls(CertificateRef::Workload, true)),
+                    ..chain("9080-mtls", alpn(&istio, Transport::Tls), as_http(inbound()))
+                },
+                chain("9080-tls", alpn(&[], Transport::Tls), Network::Tcp(guarded)),
+                chain("9080-http", alpn(&["http/1.1", "h2c"], Transport::Raw), as_http(inbound())),
+                chain("private", alpn(&[PRIVATE_ALPN], Transport::Raw), as_http(inbound())),
+                chain("rest", ChainMatch::default(), tcp(vec![way("PassthroughCluster", 1)])),
+            ],
+        )
+    }
+}
+
+fn outbound_http() -> Listener {
+    Listener {
+        default_chain: Some(chain("tcp", ChainMatch::default(), tcp(vec![way("PassthroughCluster", 1)]))),
+        ..listener(
+            "0.0.0.0_9080",
+            "0.0.0.0:9080",
             Direction::Outbound,
             vec![chain(
-                "mysql",
+                "http",
                 ChainMatch {
-                    destination_ranges: vec!["198.19.0.7/32".parse().unwrap()],
-                    source_ranges: vec!["198.18.0.0/16".parse().unwrap()],
-                    ..any()
+                    transport: Some(Transport::Raw),
+                    application_protocols: words(&["http/1.1", "h2c"]),
+                    ..ChainMatch::default()
                 },
-                tcp(vec![
-                    way("outbound|443||one.example.com", 30),
-                    way("PassthroughCluster", 70),
-                    way("BlackHoleCluster", 0),
-                ]),
+                as_http(named("9080")),
             )],
-        ),
-        Listener {
-            bind: true,
-            origin: origin("Gateway"),
-            detect: Detect { timeout: Duration::from_secs(5), ..detect(true, false) },
-            ..listener(
-                "127.0.0.3_0",
-                "127.0.0.3:0",
-                Direction::Gateway,
-                vec![FilterChain {
-                    tls: Some(ServerTls {
-                        min_version: TlsVersion::V1_3,
-                        ..server_tls(CertificateRef::Secret("kubernetes://shop".to_owned()), false)
-                    }),
-                    ..chain(
-                        "shop",
-                        ChainMatch { server_names: words(&["shop.example.com", "*.shop.example.com"]), ..any() },
-                        as_http(HttpServer { edge: true, codec: Codec::Http1, ..named("https.443.shop") }),
-                    )
-                }],
-            )
-        },
-    ]
+        )
+    }
+}
+
+fn outbound_tcp() -> Listener {
+    listener(
+        "198.19.0.7_3306",
+        "198.19.0.7:3306",
+        Direction::Outbound,
+        vec![chain(
+            "mysql",
+            ChainMatch {
+                destination_ranges: vec!["198.19.0.7/32".parse().unwrap()],
+                source_ranges: vec!["198.18.0.0/16".parse().unwrap()],
+                ..ChainMatch::default()
+            },
+            tcp(vec![
+                way("outbound|443||one.example.com", 30),
+                way("PassthroughCluster", 70),
+                way("BlackHoleCluster", 0),
+            ]),
+        )],
+    )
+}
+
+fn gateway() -> Listener {
+    Listener {
+        bind: true,
+        origin: origin("Gateway"),
+        detect: Detect { timeout: Duration::from_secs(5), ..detect(true, false) },
+        ..listener(
+            "127.0.0.3_0",
+            "127.0.0.3:0",
+            Direction::Gateway,
+            vec![FilterChain {
+                tls: Some(ServerTls {
+                    min_version: TlsVersion::V1_3,
+                    ..server_tls(CertificateRef::Secret("kubernetes://shop".to_owned()), false)
+                }),
+                ..chain(
+                    "shop",
+                    ChainMatch {
+                        server_names: words(&["shop.example.com", "*.shop.example.com"]),
+                        ..ChainMatch::default()
+                    },
+                    as_http(HttpServer { edge: true, codec: Codec::Http1, ..named("https.443.shop") }),
+                )
+            }],
+        )
+    }
+}
+
+pub(super) fn listeners() -> Vec<Listener> {
+    vec![virtual_outbound(), virtual_inbound(), outbound_http(), outbound_tcp(), gateway()]
 }

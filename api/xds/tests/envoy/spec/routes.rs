@@ -32,6 +32,7 @@ fn route(path: PathMatch, action: Action) -> Route {
     }
 }
 
+/// Long and flat: one route after the other.
 fn routes() -> Vec<Route> {
     let v1 = "outbound|9080|v1|reviews.shop.svc.cluster.local";
     let v2 = "outbound|9080|v2|reviews.shop.svc.cluster.local";
