@@ -2,7 +2,7 @@
 //!
 //! Never here: what is in them; `object::crds` makes them from the types, `old::crds` from a list of names.
 //! Called by `cargo xtask gen`, which writes `deploy/crds`.
-#![allow(clippy::print_stdout, clippy::wildcard_enum_match_arm)]
+#![allow(clippy::print_stdout, clippy::wildcard_enum_match_arm, reason = "prints for `cargo xtask gen`")]
 
 use std::fmt::Write as _;
 

@@ -18,7 +18,8 @@ const NAMESPACES: u32 = 20;
 const SERVICES: u32 = 1000;
 const ENDPOINTS: u32 = 10;
 
-fn main() {
+/// Services with their Pods and endpoints; every fifth has rules of its own.
+fn objects() -> Vec<serde_json::Value> {
     let mut values = Vec::new();
     for n in 0..SERVICES {
         let namespace = format!("ns{}", n % NAMESPACES);
@@ -43,6 +44,31 @@ fn main() {
                 "spec": { "hosts": [name], "http": [{ "match": [{ "headers": { "x": { "exact": "1" } } }], "route": [{ "destination": { "host": name, "subset": "v1" } }] }, { "route": [{ "destination": { "host": name } }] }] } }));
         }
     }
+    values
+}
+
+/// The first Pod of the first service.
+fn node() -> Node {
+    Node {
+        kind: ProxyKind::Sidecar,
+        id: String::new(),
+        name: "svc0-0".to_owned(),
+        namespace: "ns0".to_owned(),
+        service_account: "svc0".to_owned(),
+        address: "198.18.0.1".parse().unwrap(),
+        labels: [("app".to_owned(), "svc0".to_owned())].into(),
+        domain: "cluster.local".to_owned(),
+        cluster_id: "Kubernetes".to_owned(),
+        workload: "svc0".to_owned(),
+        on_demand_hosts: false,
+        ours: false,
+        proxy_header: false,
+        proxyless: false,
+    }
+}
+
+fn main() {
+    let values = objects();
     let start = Instant::now();
     let objects: Vec<_> = values.into_iter().map(|value| from_json(value, Strictness::Report).unwrap().0).collect();
     println!("read {} objects: {:?}", objects.len(), start.elapsed());
@@ -59,22 +85,7 @@ fn main() {
     let start = Instant::now();
     let (mesh, notes) = mesh::resolve(&catalog);
     println!("resolve: {:?}, {} notes", start.elapsed(), notes.iter().count());
-    let node = Node {
-        kind: ProxyKind::Sidecar,
-        id: String::new(),
-        name: "svc0-0".to_owned(),
-        namespace: "ns0".to_owned(),
-        service_account: "svc0".to_owned(),
-        address: "198.18.0.1".parse().unwrap(),
-        labels: [("app".to_owned(), "svc0".to_owned())].into(),
-        domain: "cluster.local".to_owned(),
-        cluster_id: "Kubernetes".to_owned(),
-        workload: "svc0".to_owned(),
-        on_demand_hosts: false,
-        ours: false,
-        proxy_header: false,
-        proxyless: false,
-    };
+    let node = node();
     let start = Instant::now();
     let outbound = mesh::outbound(&mesh, &mesh::scope(&mesh, &node));
     println!("keys of a scope: {:?}, {} keys", start.elapsed(), outbound.iter().count());

@@ -248,6 +248,7 @@ fn overlay(whole: &mut Map<String, Value>, own: Map<String, Value>) {
 }
 
 impl Asked {
+    /// Long and flat: one annotation after the other.
     pub(super) fn read(annotations: &BTreeMap<String, String>, config: &InjectConfig) -> Result<Self, AnnotationError> {
         let all = Annotations(annotations);
         let mut notes: Vec<String> = NOT_HONOURED
