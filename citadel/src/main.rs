@@ -33,7 +33,7 @@ use api_rt::{
 use api_xds::ca::server::CertificateServer;
 use clap::Parser as _;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
+use kube::{Api, Client};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -76,6 +76,34 @@ async fn wait_for_root(secrets: Api<Secret>, organization: &str, clock: Clock, g
     }
 }
 
+/// What the authority stands on.
+struct Trust {
+    root: Root,
+    /// Where a newer root would be found.
+    plugged: Plugged,
+    tokens: Tokens,
+    /// The API server; none where all of it comes from files.
+    client: Option<Client>,
+}
+
+/// Root and proofs of tokens, from files or from the API server; none: stopped while waiting.
+async fn find_trust(options: &Options, clock: Clock, gate: &Gate, stop: &CancellationToken) -> Result<Option<Trust>> {
+    if let Some(folder) = &options.root_folder {
+        let root = root::in_folder(folder, &options.trust_domain, clock.now())?;
+        let tokens = match &options.jwks {
+            Some(jwks) => Tokens::Keys { jwks: jwks.clone(), issuer: options.token_issuer.clone(), clock },
+            None => Tokens::Never,
+        };
+        return Ok(Some(Trust { root, plugged: Plugged::Folder(folder.clone()), tokens, client: None }));
+    }
+    let client = client::connect(None).await?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &options.namespace);
+    let waiting = wait_for_root(secrets.clone(), &options.trust_domain, clock, gate);
+    let Some(root) = stop.run_until_cancelled(waiting).await else { return Ok(None) };
+    let tokens = Tokens::Review(client.clone());
+    Ok(Some(Trust { root, plugged: Plugged::Secret(Box::new(secrets)), tokens, client: Some(client) }))
+}
+
 fn show_expiry(root: &Root, clock: Clock) {
     let end = root.not_after().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
     let left = root.not_after().duration_since(clock.now()).unwrap_or_default();
@@ -100,25 +128,8 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
         .await
         .with_context(|| format!("failed to listen on {}", options.grpc_address))?;
 
-    let (root, plugged, tokens, client) = match &options.root_folder {
-        Some(folder) => {
-            let root = root::in_folder(folder, &options.trust_domain, clock.now())?;
-            let tokens = match &options.jwks {
-                Some(jwks) => Tokens::Keys { jwks: jwks.clone(), issuer: options.token_issuer.clone(), clock },
-                None => Tokens::Never,
-            };
-            (root, Plugged::Folder(folder.clone()), tokens, None)
-        }
-        None => {
-            let client = client::connect(None).await?;
-            let secrets: Api<Secret> = Api::namespaced(client.clone(), &options.namespace);
-            let waited = stop
-                .run_until_cancelled(wait_for_root(secrets.clone(), &options.trust_domain, clock, &root_gate))
-                .await;
-            let Some(root) = waited else { return Ok(()) };
-            (root, Plugged::Secret(Box::new(secrets)), Tokens::Review(client.clone()), Some(client))
-        }
-    };
+    let found = find_trust(&options, clock, &root_gate, &stop).await?;
+    let Some(Trust { root, plugged, tokens, client }) = found else { return Ok(()) };
     root_gate.open();
     show_expiry(&root, clock);
     if let Some(client) = client {

@@ -69,6 +69,18 @@ fn webhooks(current: Current) -> Webhooks {
     })
 }
 
+/// Who signs the certificate, and how it is asked.
+fn authority(options: &Options) -> CaOptions {
+    CaOptions {
+        mark: None,
+        address: options.authority(),
+        name: None,
+        roots: options.ca_roots.clone(),
+        token: Some(options.token.clone()),
+        cluster: "Kubernetes".to_owned(),
+    }
+}
+
 async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result<()> {
     let clock = Clock::system();
     let ready = Readiness::new();
@@ -99,15 +111,7 @@ async fn run(options: Options, log: log::Log, stop: CancellationToken) -> Result
     });
 
     let identity = Identity::new();
-    let authority = CaOptions {
-        mark: None,
-        address: options.authority(),
-        name: None,
-        roots: options.ca_roots.clone(),
-        token: Some(options.token.clone()),
-        cluster: "Kubernetes".to_owned(),
-    };
-    let authority = CaClient::new(authority, identity.certificate().clone());
+    let authority = CaClient::new(authority(&options), identity.certificate().clone());
     let wanted = Wanted::DnsNames(vec![options.dns_name()]);
     let renewal = RenewalOptions { wanted, lifetime: LIFETIME, roots: Some(options.ca_roots.clone()) };
     let certificate = certificate.shared();

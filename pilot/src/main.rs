@@ -34,6 +34,7 @@ use api_rt::{
     grpc::{self, Target},
     identity::{CaClient, CaOptions, Files, Identity, Renewal, RenewalOptions, Wanted},
     log,
+    metrics::{self, Metrics},
     ready::Readiness,
     tls::{self, ClientOptions, Expect, Peers},
 };
@@ -100,7 +101,7 @@ struct Parts {
 }
 
 async fn run(options: Options, log: log::Log) -> anyhow::Result<()> {
-    let metrics = api_rt::metrics::install()?;
+    let metrics = metrics::install()?;
     let mut parts = Parts {
         clock: Clock::system(),
         identity: Identity::new(),
@@ -122,21 +123,7 @@ async fn run(options: Options, log: log::Log) -> anyhow::Result<()> {
         notes: notes.clone(),
         pod: options.pod.clone(),
     };
-    let page = metrics.clone();
-    let admin = Admin::new("pilot", VERSION, &parts.ready).metrics(move || page.render()).logging(log);
-    let admin = debug::routes(admin, &shown);
-    let listener = bind("admin", options.http)?;
-    let stop = parts.stop.clone();
-    parts.spawn("admin", async move {
-        admin.serve(listener, stop).await;
-        Ok(())
-    });
-    let stop = parts.stop.clone();
-    parts.spawn("metrics", async move {
-        metrics.upkeep(stop).await;
-        Ok(())
-    });
-
+    parts.serve_pages(options.http, &shown, metrics, log)?;
     parts.keep_identity(&options);
     let (source, client) = match &options.folder {
         Some(path) => (Source::folder(path)?, None),
@@ -201,6 +188,31 @@ fn selections(options: &Options) -> Vec<Selection> {
 impl Parts {
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         self.tasks.spawn(async move { (name, task.await) });
+    }
+
+    /// Readiness, metrics and debug pages.
+    fn serve_pages(
+        &mut self,
+        address: SocketAddr,
+        shown: &debug::Shown,
+        metrics: Metrics,
+        log: log::Log,
+    ) -> anyhow::Result<()> {
+        let page = metrics.clone();
+        let admin = Admin::new("pilot", VERSION, &self.ready).metrics(move || page.render()).logging(log);
+        let admin = debug::routes(admin, shown);
+        let listener = bind("admin", address)?;
+        let stop = self.stop.clone();
+        self.spawn("admin", async move {
+            admin.serve(listener, stop).await;
+            Ok(())
+        });
+        let stop = self.stop.clone();
+        self.spawn("metrics", async move {
+            metrics.upkeep(stop).await;
+            Ok(())
+        });
+        Ok(())
     }
 
     /// Gets a certificate and keeps it fresh, as the configuration says.
